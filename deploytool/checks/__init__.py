@@ -1,0 +1,1 @@
+"""The pre-production checks: pure functions over a snapshot, one file a topic."""

@@ -1,0 +1,1 @@
+"""The HTTP edge: one file a resource, each exporting its ``router``."""

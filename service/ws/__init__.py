@@ -1,0 +1,1 @@
+"""The WebSocket edge: the route and its transports."""

@@ -1,0 +1,1 @@
+"""Tests; below service the files mirror the modules."""
