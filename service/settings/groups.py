@@ -1,0 +1,419 @@
+"""Every setting, one field each, in groups that are built once and never change.
+
+The name in the environment, what it accepts and its default stand in the field, its
+meaning in the docstring below it. Reading, checking and the reference page all come
+from these fields, so a new setting is one field more. Durations are seconds here,
+whatever the unit outside.
+"""
+# ruff: noqa: RUF009 - _setting() is dataclasses.field() with our metadata
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from service.core.namespaces import BUILT_IN, Namespaces
+from service.settings.kinds import (
+    ECDSA_KEY,
+    FILE,
+    HMAC_SECRET,
+    HOST,
+    KEY,
+    NETWORKS,
+    ORIGINS,
+    PATH,
+    RSA_KEY,
+    SECRET,
+    SWITCH,
+    TEXT,
+    URL,
+    WORKERS,
+    Kind,
+    Network,
+    decimal,
+    milliseconds,
+    one_of,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.core.secret import Secret
+
+__all__ = (
+    "GROUPS",
+    "MAX_PONG_TIMEOUT_SECONDS",
+    "Admin",
+    "Api",
+    "Channels",
+    "Drain",
+    "Http",
+    "Limits",
+    "LogFormat",
+    "LogLevel",
+    "Logs",
+    "Mode",
+    "Origins",
+    "Process",
+    "Setting",
+    "Settings",
+    "Tokens",
+    "settings_of",
+)
+
+MAX_PONG_TIMEOUT_SECONDS: Final = 10.0
+"""The time for a pong when none is set and pings are far enough apart."""
+
+_T = TypeVar("_T")
+
+_MIB: Final = 1_048_576
+_MAX_BYTES: Final = 64 * _MIB
+_MAX_PORT: Final = 65_535
+_YEAR_MS: Final = 31_536_000_000
+_MAX_SPREAD_SECONDS: Final = 10.0
+_CONNECTIONS_PER_SPREAD_SECOND: Final = 1000
+_MADE_UP: Final = "none; made up in development"
+
+
+class Mode(enum.Enum):
+    """What the process is run for."""
+
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+
+
+class LogLevel(enum.Enum):
+    """The least severe line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(enum.Enum):
+    """How a line is written; ``AUTO`` is text on a terminal and JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One name in the environment and how it is read.
+
+    Attributes:
+        default: In the unit of the field; None when it has none.
+        development: The default in development mode.
+        default_text: The default in words, where it is no constant.
+    """
+
+    name: str
+    kind: Kind[Any]
+    default: Any
+    development: Any
+    default_text: str | None
+
+
+def _setting(
+    name: str, kind: Kind[_T], default: _T, *, development: _T | None = None, default_text: str | None = None
+) -> _T:
+    """Describe a field; ``development`` is its default in development mode when it differs."""
+    described = Setting(name, kind, default, default if development is None else development, default_text)
+    value: _T = field(default=default, metadata={"setting": described})
+    return value
+
+
+def settings_of(group: type) -> dict[str, Setting]:
+    """Return the settings of a group by the name of their field, in the order of the source."""
+    return {item.name: item.metadata["setting"] for item in fields(group) if "setting" in item.metadata}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The process as a whole."""
+
+    mode: Mode = _setting("SLACKWATER_MODE", one_of(Mode), Mode.PRODUCTION)
+    """Development makes up the secrets that are missing and binds loopback addresses alone.
+    Production is the default, because a forgotten setting must not open anything."""
+
+    data_dir: Path = _setting("DATA_DIR", PATH, Path("data"), default_text="./data")
+    """Directory for everything that is kept in files."""
+
+    database_url: Secret | None = _setting("DATABASE_URL", SECRET, None)
+    """Accepted and not used yet. Never shown, since it may hold a password."""
+
+    image_digest: str | None = _setting("IMAGE_DIGEST", TEXT, None)
+    """Digest of the container image, reported by the admin API so that a rollout can see what runs."""
+
+    web_concurrency: int = _setting("WEB_CONCURRENCY", WORKERS, 1)
+    """Number of worker processes. Anything but 1 stops the start: connections, subscriptions and
+    presence live in the memory of one process. Read so that a platform's default cannot slip through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """The public port."""
+
+    host: str = _setting("HOST", HOST, "0.0.0.0", development="127.0.0.1")  # noqa: S104 - for a container
+    """Address to listen on. In development mode only a loopback address is accepted."""
+
+    port: int = _setting("PORT", whole(0, _MAX_PORT), 3000)
+    """Port to listen on; 0 takes any free one."""
+
+    max_body_bytes: int = _setting("HTTP_MAX_BODY_BYTES", whole(1, _MAX_BYTES, "bytes"), _MIB)
+    """Longest body of an HTTP request; a longer one is answered with 413."""
+
+    request_head_timeout_seconds: float = _setting("WS_REQUEST_HEAD_TIMEOUT", milliseconds(1), 5.0)
+    """Time from the opening of a TCP connection to the end of its first request head.
+    Bounds what a client that sends one byte at a time can hold open."""
+
+    trusted_proxies: tuple[Network, ...] = _setting("TRUSTED_PROXIES", NETWORKS, ())
+    """Proxies whose ``X-Forwarded-For`` is believed. From anybody else the header is ignored, since
+    it would let a client choose the address that its limits are counted on."""
+
+    demo_page: bool = _setting("DEMO_PAGE", SWITCH, default=False, development=True)
+    """Serve the page at ``/`` and define the namespace ``demo``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The admin port: metrics, gate, drain, announcements."""
+
+    host: str = _setting("ADMIN_HOST", HOST, "127.0.0.1")
+    """Address to listen on. Loopback by default; in a container, the address that the pod proxy reaches.
+    In development mode only a loopback address is accepted."""
+
+    port: int = _setting("ADMIN_PORT", whole(0, _MAX_PORT), 3001)
+    """Port to listen on; 0 takes any free one. May not be ``PORT``."""
+
+    key: Secret | None = _setting("ADMIN_KEY", KEY, None, default_text=_MADE_UP)
+    """Key of the admin API, sent in ``X-Admin-Key``. May not be a key that serves another purpose."""
+
+    ttl_seconds: float = _setting("ADMIN_TTL_SECONDS", decimal(1, 86_400, "seconds"), 120.0)
+    """How long a gate, a drain or an announcement holds when its caller does not renew it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The server API: back ends that publish."""
+
+    key: Secret | None = _setting("API_KEY", KEY, None, default_text=_MADE_UP)
+    """Key of the server API, sent in ``X-API-Key`` or as ``Authorization: apikey ...``."""
+
+    max_batch_commands: int = _setting("API_MAX_BATCH_COMMANDS", whole(1), 1000)
+    """Most commands in one ``batch``."""
+
+    max_broadcast_channels: int = _setting("API_MAX_BROADCAST_CHANNELS", whole(1), 1000)
+    """Most channels in one ``broadcast``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Which tokens are believed. Each key is bound to one family of algorithms."""
+
+    hmac_secret: Secret | None = _setting("TOKEN_HMAC_SECRET", HMAC_SECRET, None, default_text=_MADE_UP)
+    """Shared secret for HS256, HS384 and HS512. In development mode one is made up when there is no key at all."""
+
+    rsa_public_key: str | None = _setting("TOKEN_RSA_PUBLIC_KEY", RSA_KEY, None)
+    """Public key for RS256, RS384 and RS512. A private key is refused: this service verifies only."""
+
+    ecdsa_public_key: str | None = _setting("TOKEN_ECDSA_PUBLIC_KEY", ECDSA_KEY, None)
+    """Public key for the ES algorithm of its curve. A private key is refused: this service verifies only."""
+
+    audience: str | None = _setting("TOKEN_AUDIENCE", TEXT, None)
+    """What the claim ``aud`` must hold; not checked when unset."""
+
+    issuer: str | None = _setting("TOKEN_ISSUER", TEXT, None)
+    """What the claim ``iss`` must be; not checked when unset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Which web pages may open a WebSocket. A request without an Origin is no browser's and is let in."""
+
+    frontend_url: str | None = _setting("FRONTEND_URL", URL, None)
+    """Address of the application; its origin (scheme, host, port) is allowed, a path is ignored."""
+
+    repl_url: str | None = _setting("REPL_URL", URL, None)
+    """A second address of the application; as ``FRONTEND_URL``."""
+
+    listed: frozenset[str] = _setting("WS_ALLOWED_ORIGINS", ORIGINS, frozenset())
+    """More origins, each ``scheme://host[:port]`` and nothing else. There is no wildcard."""
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """All allowed origins, as browsers write them; an Origin header is compared whole."""
+        return self.listed | {url for url in (self.frontend_url, self.repl_url) if url is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Who is let in, and into what."""
+
+    anonymous: bool = _setting("WS_ANONYMOUS", SWITCH, default=False, development=True)
+    """Let connections in that bring no token; they have no user."""
+
+    personal_channels: bool = _setting("PERSONAL_CHANNELS", SWITCH, default=True)
+    """Subscribe user 42 to the channel ``#42`` by the server."""
+
+    namespaces_file: Path | None = _setting("NAMESPACES_FILE", FILE, None)
+    """File with all namespaces. Without one the built-in namespaces hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, and all together, may use. Every refusal has a code and a reason."""
+
+    max_connections: int = _setting("WS_MAX_CONNECTIONS", whole(1, unit="connections"), 1000)
+    """Most WebSockets at once; the next is refused with HTTP 503."""
+
+    unauthenticated_share: float = _setting("WS_UNAUTHENTICATED_SHARE", decimal(0, 1, above=True), 0.2)
+    """Part of ``WS_MAX_CONNECTIONS`` that may be taken by connections that have not authenticated
+    yet; 1 for all of it. Keeps strangers from filling the house."""
+
+    max_connections_per_user: int = _setting("WS_MAX_CONNECTIONS_PER_USER", whole(0, unit="connections"), 0)
+    """Most connections of one user; 0 for no limit."""
+
+    max_connections_per_address: int = _setting("WS_MAX_CONNECTIONS_PER_ADDRESS", whole(0, unit="connections"), 0)
+    """Most connections of one remote address; 0 for no limit. Off by default, since many people may share one."""
+
+    messages_per_minute: int = _setting("WS_MESSAGES_PER_MINUTE", whole(0, unit="commands"), 100)
+    """Publish, rpc, send, history, presence and presence_stats commands of one user in a minute; 0 for no limit."""
+
+    commands_per_minute: int = _setting("WS_COMMANDS_PER_MINUTE", whole(0, unit="commands"), 6000)
+    """All other commands in a minute; 0 for no limit. Generous, so that a client can come back to all its channels."""
+
+    refusals_per_minute: int = _setting("WS_REFUSALS_PER_MINUTE", whole(1, unit="refusals"), 100)
+    """Refused messages in a minute after which the connection is closed."""
+
+    max_message_bytes: int = _setting("WS_MAX_MESSAGE_BYTES", whole(1, _MAX_BYTES, "bytes"), 65_536)
+    """Longest command; a longer one is answered with an error."""
+
+    max_frame_bytes: int = _setting("WS_MAX_FRAME_BYTES", whole(1, _MAX_BYTES, "bytes"), _MIB)
+    """Longest WebSocket message, which may hold several commands; a longer one ends the connection.
+    At least ``WS_MAX_MESSAGE_BYTES``."""
+
+    max_commands_per_frame: int = _setting("WS_MAX_COMMANDS_PER_FRAME", whole(1, unit="commands"), 512)
+    """Most commands in one WebSocket message."""
+
+    max_channels_per_client: int = _setting("WS_MAX_CHANNELS_PER_CLIENT", whole(1, unit="channels"), 128)
+    """Most subscriptions of one connection."""
+
+    max_channel_length: int = _setting("WS_MAX_CHANNEL_LENGTH", whole(1, 1024, "characters"), 255)
+    """Longest channel name."""
+
+    ping_interval_seconds: float = _setting("WS_PING_INTERVAL", milliseconds(100), 30.0)
+    """Time between two pings to one connection."""
+
+    pong_timeout_seconds: float = _setting(
+        "WS_PONG_TIMEOUT",
+        milliseconds(1),
+        MAX_PONG_TIMEOUT_SECONDS,
+        default_text="10000, or two thirds of `WS_PING_INTERVAL` when that is less",
+    )
+    """Time a client has to answer a ping. Less than ``WS_PING_INTERVAL``, so that one ping is outstanding at most."""
+
+    idle_timeout_seconds: float = _setting("WS_IDLE_TIMEOUT", milliseconds(0, _YEAR_MS), 86_400.0)
+    """Time without a command from the client and without a publication to it after which a connection is
+    closed; 0 for never. Pongs do not count."""
+
+    connect_timeout_seconds: float = _setting("WS_CONNECT_TIMEOUT", milliseconds(1), 10.0)
+    """Time from the WebSocket's opening to the ``connect`` command."""
+
+    send_buffer_bytes: int = _setting("WS_SEND_BUFFER_BYTES", whole(1, _MAX_BYTES, "bytes"), _MIB)
+    """Bytes that may wait for one slow reader; past it the connection is closed, and recovers when it is
+    back. At least ``WS_MAX_FRAME_BYTES``, so that what one client may send another can be sent."""
+
+    @property
+    def max_unauthenticated(self) -> int:
+        """Most connections that have not authenticated; at least 1, else nobody could begin."""
+        return max(1, math.floor(self.max_connections * self.unauthenticated_share + 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How gently the process empties before it stops."""
+
+    grace_seconds: float = _setting("DRAIN_GRACE_SECONDS", decimal(0, 3600, "seconds"), 0.0)
+    """Time between announcing the drain and the first close."""
+
+    spread_seconds: float | None = _setting(
+        "DRAIN_SPREAD_SECONDS",
+        decimal(0, 3600, "seconds"),
+        None,
+        default_text="open connections / 1000, at most 10",
+    )
+    """Time over which the closes are spread; 0 closes all at once. As short as the next instance can
+    accept, since clients that are closed early only wait longer."""
+
+    budget_seconds: float = _setting("DRAIN_BUDGET_SECONDS", decimal(0, 3600, "seconds", above=True), 25.0)
+    """Time after which whatever is left is closed at once. More than grace and spread together, and less
+    than the platform's own patience (30 s in Kubernetes)."""
+
+    def spread_for(self, connections: int) -> float:
+        """Return the spread in seconds for so many open connections."""
+        if self.spread_seconds is not None:
+            return self.spread_seconds
+        return min(_MAX_SPREAD_SECONDS, connections / _CONNECTIONS_PER_SPREAD_SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What is written about the work. Never payloads, never tokens."""
+
+    level: LogLevel = _setting("LOG_LEVEL", one_of(LogLevel), LogLevel.INFO)
+    """The least severe line that is written."""
+
+    format: LogFormat = _setting("LOG_FORMAT", one_of(LogFormat), LogFormat.AUTO)
+    """``auto`` writes text on a terminal and JSON elsewhere."""
+
+
+GROUPS: Final[Mapping[str, type]] = {
+    "process": Process,
+    "http": Http,
+    "admin": Admin,
+    "api": Api,
+    "tokens": Tokens,
+    "origins": Origins,
+    "channels": Channels,
+    "limits": Limits,
+    "drain": Drain,
+    "logs": Logs,
+}
+"""The groups by the name of their field in ``Settings``, in the order of the reference page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings. Built without arguments it has every production default and no secrets.
+
+    Attributes:
+        namespaces: From ``NAMESPACES_FILE``, or the built-in ones.
+        generated: Names of the settings whose secret was made up, in development mode alone.
+        warnings: What an operator may have meant otherwise; one line each, without secrets.
+    """
+
+    process: Process = Process()
+    http: Http = Http()
+    admin: Admin = Admin()
+    api: Api = Api()
+    tokens: Tokens = Tokens()
+    origins: Origins = Origins()
+    channels: Channels = Channels()
+    limits: Limits = Limits()
+    drain: Drain = Drain()
+    logs: Logs = Logs()
+    namespaces: Namespaces = field(default_factory=lambda: Namespaces(BUILT_IN), compare=False)
+    generated: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_development(self) -> bool:
+        """Whether secrets may be made up and only loopback is bound."""
+        return self.process.mode is Mode.DEVELOPMENT

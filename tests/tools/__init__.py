@@ -1,0 +1,1 @@
+"""Developers' tools that are run by hand or by a make target."""
