@@ -1,0 +1,124 @@
+"""One running instance of the service: its parts, put together once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.core.drain import DrainPolicy
+from service.core.phase import Phase
+from service.realtime.drainer import Origin
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+    from service.realtime.admission import Admission, AdmissionLimits
+    from service.realtime.announcements import Announcements
+    from service.realtime.context import Context
+    from service.realtime.drainer import Drainer
+    from service.realtime.hub import Hub
+    from service.realtime.lifecycle import Lifecycle
+    from service.realtime.ticker import Ticker
+
+__all__ = ("Background", "DrainDefaults", "Instance")
+
+
+class Background:
+    """Where commands that have to wait go on: a task group that lives as long as the application."""
+
+    def __init__(self, failed: Callable[[str, BaseException], None]) -> None:
+        self._failed = failed
+        self._group: asyncio.TaskGroup | None = None
+
+    def use(self, group: asyncio.TaskGroup) -> None:
+        """Run in ``group`` from now on."""
+        self._group = group
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Run ``work`` in the background; a defect in it is noted and ends nothing else."""
+        if self._group is None:
+            work.close()
+            raise RuntimeError("the service has not started yet")
+        self._group.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - the root of a task
+            self._failed("background", error)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainDefaults:
+    """How a drain goes when nobody says otherwise.
+
+    Attributes:
+        spread_seconds: By how many connections are open.
+        budget_seconds: After which all that is left is closed at once.
+    """
+
+    grace_seconds: float
+    spread_seconds: Callable[[int], float]
+    budget_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The parts of this process that its surfaces work with.
+
+    Attributes:
+        id: New with every start of the process.
+        image_digest: Of the container image, None when nobody said.
+        started_at: Monotonic seconds.
+    """
+
+    id: str
+    version: str
+    image_digest: str | None
+    started_at: float
+    context: Context
+    lifecycle: Lifecycle
+    announcements: Announcements
+    drainer: Drainer
+    admission: Admission
+    admission_limits: AdmissionLimits
+    ticker: Ticker
+    background: Background
+    drain_defaults: DrainDefaults
+    ttl_seconds: float
+
+    @property
+    def hub(self) -> Hub:
+        """Who is connected."""
+        return self.context.hub
+
+    def drain(
+        self,
+        origin: Origin,
+        *,
+        grace_seconds: float | None = None,
+        spread_seconds: float | None = None,
+        budget_seconds: float | None = None,
+        ttl_seconds: float | None = None,
+    ) -> bool:
+        """Begin or renew a drain; None takes the settings. False when the phase does not allow it."""
+        defaults = self.drain_defaults
+        policy = DrainPolicy(
+            grace_seconds=defaults.grace_seconds if grace_seconds is None else grace_seconds,
+            spread_seconds=(
+                defaults.spread_seconds(len(self.hub.connections)) if spread_seconds is None else spread_seconds
+            ),
+        )
+        ttl = self.ttl_seconds if ttl_seconds is None else ttl_seconds
+        return self.drainer.start(
+            origin,
+            policy,
+            budget_seconds=defaults.budget_seconds if budget_seconds is None else budget_seconds,
+            ttl_seconds=math.inf if origin is Origin.SIGNAL else ttl,
+        )
+
+    def close(self) -> None:
+        """Enter the last phase."""
+        self.lifecycle.enter(Phase.CLOSED, "stopped")

@@ -1,0 +1,133 @@
+"""Streams in this process's memory: gone when it ends, which its epoch tells every client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from service.core.recovery import Page
+from service.core.stream import Position, Publication, Stream
+from service.realtime.ports import Appended, Draft, StreamStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from service.core.namespaces import Channel
+
+__all__ = ("MemoryStreams",)
+
+_IDEMPOTENCY_SECONDS = 300.0
+_TOP_SECONDS = 86_400.0
+
+
+class MemoryStreams(StreamStore):
+    """The one owner of the streams of a process. Event loop only; nothing here suspends.
+
+    Args:
+        now: Monotonic seconds.
+        new_epoch: Makes an epoch that was never used before.
+        idempotency_seconds: How long the result of a key is remembered.
+        top_seconds: How long the top of a stream is remembered after its last publication.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        new_epoch: Callable[[], str],
+        idempotency_seconds: float = _IDEMPOTENCY_SECONDS,
+        top_seconds: float = _TOP_SECONDS,
+    ) -> None:
+        self._now = now
+        self._new_epoch = new_epoch
+        self._epoch = new_epoch()
+        self._idempotency_seconds = idempotency_seconds
+        self._top_seconds = top_seconds
+        self._streams: dict[str, Stream] = {}
+        # Of watched channels without a stream: the epoch that their members were told.
+        self._promised: dict[str, str] = {}
+        # (channel, key) -> (when, result), oldest first
+        self._results: dict[tuple[str, str], tuple[float, Position | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @override
+    async def append(self, channel: Channel, draft: Draft) -> Appended:
+        now = self._now()
+        key = (channel.name, draft.idempotency_key)
+        if draft.idempotency_key:
+            known = self._results.get(key)
+            if known is not None and now - known[0] < self._idempotency_seconds:
+                return Appended(known[1], None)
+        appended = self._append(channel, draft, now)
+        if draft.idempotency_key:
+            self._results.pop(key, None)
+            self._results[key] = (now, appended.position)
+        return appended
+
+    def _append(self, channel: Channel, draft: Draft, now: float) -> Appended:
+        namespace = channel.namespace
+        if not namespace.has_history or draft.skip_history:
+            return Appended(None, Publication(0, draft.data, draft.info, draft.tags, now))
+        stream = self._streams.get(channel.name)
+        if stream is None:
+            epoch = self._promised.pop(channel.name, self._epoch)
+            stream = Stream(epoch=epoch, size=namespace.history_size, ttl=namespace.history_ttl)
+            self._streams[channel.name] = stream
+        if stream.is_outdated(draft.version, draft.version_epoch):
+            return Appended(stream.position, None)
+        publication = stream.append(draft.data, info=draft.info, tags=draft.tags, now=now)
+        return Appended(stream.position, publication)
+
+    @override
+    async def read(self, channel: Channel, *, after: int, limit: int) -> Page:
+        stream = self._fresh(channel)
+        if stream is None:
+            return Page((), Position(0, self._promised.get(channel.name, self._epoch)))
+        return Page(stream.after(after, limit), stream.position)
+
+    @override
+    async def read_back(self, channel: Channel, *, before: int, limit: int) -> Page:
+        stream = self._fresh(channel)
+        if stream is None:
+            return Page((), Position(0, self._promised.get(channel.name, self._epoch)))
+        return Page(stream.before(before, limit), stream.position)
+
+    @override
+    async def remove(self, channel: Channel) -> None:
+        stream = self._streams.get(channel.name)
+        if stream is not None:
+            stream.clear()
+
+    @override
+    def expire(self, now: float, watched: Collection[str]) -> None:
+        self._expire_results(now)
+        forgotten = False
+        for name, stream in list(self._streams.items()):
+            stream.expire(now)
+            if not len(stream) and now - stream.last_at >= self._top_seconds and name not in watched:
+                del self._streams[name]
+                forgotten = True
+        if forgotten:
+            # A stream that begins again must not look like the one that was forgotten; those who wait for the
+            # first publication of another channel know its epoch already, and it stays.
+            for name in watched:
+                if name not in self._streams:
+                    self._promised.setdefault(name, self._epoch)
+            self._epoch = self._new_epoch()
+        for name in [name for name in self._promised if name not in watched]:
+            del self._promised[name]
+
+    def _expire_results(self, now: float) -> None:
+        for key, (at, _) in list(self._results.items()):
+            if now - at < self._idempotency_seconds:
+                break
+            del self._results[key]
+
+    def _fresh(self, channel: Channel) -> Stream | None:
+        stream = self._streams.get(channel.name)
+        if stream is not None:
+            stream.expire(self._now())
+        return stream

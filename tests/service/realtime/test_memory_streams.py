@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typing_extensions import override
+
+from service.realtime.memory_streams import MemoryStreams
+from service.realtime.ports import Draft, StreamStore
+from service.realtime.steps import DONE, first_step
+from tests.conformance.stream_store import StreamStoreSuite, channel
+from tests.support.clock import ManualClock
+from tests.support.ids import SequentialIds
+
+
+def streams(clock: ManualClock, *, top_seconds: float = 86_400.0) -> MemoryStreams:
+    """Return an empty store."""
+    return MemoryStreams(now=clock.now, new_epoch=SequentialIds().epoch, top_seconds=top_seconds)
+
+
+class TestMemoryStreams(StreamStoreSuite):
+    """The suite of every store."""
+
+    @override
+    @pytest.fixture
+    def store(self, clock: ManualClock) -> StreamStore:
+        return streams(clock)
+
+
+class TestMemory:
+    """What is its own."""
+
+    def test_nothing_suspends(self) -> None:
+        """A command on a channel in memory is decided without a task."""
+        store = streams(ManualClock())
+
+        async def work() -> None:
+            await store.append(channel(), Draft(b"1"))
+            await store.read(channel(), after=0, limit=1)
+            await store.read_back(channel(), before=5, limit=1)
+            await store.remove(channel())
+
+        assert DONE is first_step(work())
+
+    async def test_forgets_what_is_old(self) -> None:
+        """No table grows for ever: neither streams, nor keys, nor promises."""
+        clock = ManualClock()
+        store = streams(clock, top_seconds=200.0)
+        for number in range(10):
+            await store.append(channel(f"room{number}"), Draft(b"1", idempotency_key="k"))
+        clock.advance(250.0)
+        await store.append(channel("young"), Draft(b"1", idempotency_key="k"))
+        store.expire(clock.now(), {"watched"})
+        assert 1 == len(store)
+        assert {"watched"} == store._promised.keys()
+        assert 11 == len(store._results)
+        clock.advance(50.0)
+        store.expire(clock.now(), {})
+        assert [("young", "k")] == list(store._results)
+        clock.advance(300.0)
+        store.expire(clock.now(), {})
+
+        assert 0 == len(store)
+        assert {} == store._promised
+        assert {} == store._results
+
+    async def test_keys_without_a_stream_are_kept_apart_from_it(self) -> None:
+        """A channel without history has a result and no stream."""
+        store = streams(ManualClock())
+        await store.append(channel(history_size=0, history_ttl=0), Draft(b"1", idempotency_key="k"))
+
+        assert 0 == len(store)
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from(["append", "watch", "leave", "wait"]), st.sampled_from("abc"), st.integers(1, 9)),
+            max_size=40,
+        )
+    )
+    async def test_a_position_never_comes_back_for_something_else(self, operations: list[tuple[str, str, int]]) -> None:
+        """An offset in an epoch is given once; a watched channel never changes its epoch."""
+        clock = ManualClock()
+        store = streams(clock, top_seconds=10.0)
+        given_out: dict[str, set[tuple[str, int]]] = {name: set() for name in "abc"}
+        watched: dict[str, str] = {}
+        for operation, name, seconds in operations:
+            where = channel(name, history_ttl=5.0)
+            if operation == "append":
+                (position, _) = await store.append(where, Draft(b"1"))
+                assert position is not None
+                assert (position.epoch, position.offset) not in given_out[name]
+                assert watched.get(name, position.epoch) == position.epoch
+                given_out[name].add((position.epoch, position.offset))
+            elif operation == "watch":
+                watched.setdefault(name, (await store.read(where, after=0, limit=0)).top.epoch)
+            elif operation == "leave":
+                watched.pop(name, None)
+            else:
+                clock.advance(seconds)
+            store.expire(clock.now(), watched)
+            for known, epoch in watched.items():
+                assert epoch == (await store.read(channel(known), after=0, limit=0)).top.epoch
