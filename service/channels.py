@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from litestar.channels.backends.base import ChannelsBackend
 
-    from service.core.namespaces import Namespaces
+    from service.core.namespaces import Channel, Namespaces
     from service.realtime.ports import Tasks
     from service.realtime.publisher import Publisher
 
@@ -72,15 +72,17 @@ class Channels(ChannelsPlugin):
 
     def __init__(self, backend: ChannelsBackend | None = None) -> None:
         super().__init__(backend=backend or MemoryChannelsBackend(), channels=[_CARRIER], subscriber_class=_Inlet)
-        self._publisher: Publisher | None = None
-        self._namespaces: Namespaces | None = None
-        self._tasks: Tasks | None = None
+        self._is_connected = False
+        self._publisher: Publisher
+        self._namespaces: Namespaces
+        self._tasks: Tasks
 
     def connect(self, publisher: Publisher, namespaces: Namespaces, tasks: Tasks) -> None:
         """Say who publishes what handlers hand in."""
         self._publisher = publisher
         self._namespaces = namespaces
         self._tasks = tasks
+        self._is_connected = True
 
     async def start_delivery(
         self, deliver: Callable[[Event], None], failed: Callable[[str, BaseException], None]
@@ -102,26 +104,39 @@ class Channels(ChannelsPlugin):
         """Publish ``data`` to channels of ours, without waiting for it.
 
         Raises:
-            ValueError: No namespace knows a channel, or ``data`` is not JSON.
+            ValueError: No namespace knows a channel, or ``data`` is not JSON; nothing is published then.
         """
-        if self._tasks is None:
-            raise RuntimeError("the service has not started yet: publish from a handler or after start-up")
-        self._tasks.spawn(self.wait_published(data, channels))
+        draft, targets = self._prepare(data, channels)
+        self._tasks.spawn(self._publish(draft, targets))
 
     @override
     async def wait_published(self, data: Any, channels: str | Iterable[str]) -> None:
-        """Publish ``data`` to channels of ours, and return when each has kept it."""
-        if self._publisher is None or self._namespaces is None:
+        """Publish ``data`` to channels of ours, and return when each has kept it.
+
+        Raises:
+            ValueError: As in `publish`.
+        """
+        draft, targets = self._prepare(data, channels)
+        await self._publish(draft, targets)
+
+    def _prepare(self, data: Any, channels: str | Iterable[str]) -> tuple[Draft, list[Channel]]:  # noqa: ANN401
+        if not self._is_connected:
             raise RuntimeError("the service has not started yet: publish from a handler or after start-up")
         body = codec.compact(self.encode_data(data))
         if not codec.is_json(body):
             raise ValueError("a publication must be JSON; text that is not JSON has to be encoded first")
+        targets: list[Channel] = []
         for name in (channels,) if isinstance(channels, str) else channels:
             channel = self._namespaces.resolve(name)
             if isinstance(channel, Error):
                 # The type says that it is no channel; to the caller it is the value that is wrong.
                 raise ValueError(f"cannot publish to {name!r}: {channel.message}")  # noqa: TRY004
-            await self._publisher.publish(channel, Draft(body))
+            targets.append(channel)
+        return Draft(body), targets
+
+    async def _publish(self, draft: Draft, targets: Iterable[Channel]) -> None:
+        for channel in targets:
+            await self._publisher.publish(channel, draft)
 
 
 class PluginBroker:

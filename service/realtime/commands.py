@@ -394,7 +394,8 @@ async def subscribe_by_server(  # noqa: PLR0913 - the parameters of the server A
     """
     if channel.name in connection.memberships:
         return Errors.ALREADY_SUBSCRIBED
-    if len(connection.memberships) >= context.limits.channels_per_client:
+    # Each side has its own share: neither the server nor the client takes places away from the other.
+    if sum(member.by_server for member in connection.memberships.values()) >= context.limits.channels_per_client:
         context.observer.limited("channels_per_client")
         return Errors.LIMIT_EXCEEDED
     wish = SubscribeRequest(

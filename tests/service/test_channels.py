@@ -12,12 +12,14 @@ from litestar.channels import ChannelsPlugin  # noqa: TID251 - what a handler as
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from litestar.testing import AsyncTestClient
+from typing_extensions import override
 
 from service.channels import Channels, PluginBroker
-from service.core.namespaces import Namespaces
+from service.core.namespaces import Channel, Namespaces
+from service.core.stream import Position
 from service.realtime.instance import Background
 from service.realtime.memory_streams import MemoryStreams
-from service.realtime.ports import Event, EventKind
+from service.realtime.ports import Draft, Event, EventKind
 from service.realtime.publisher import Publisher
 from tests.support.clock import ManualClock
 from tests.support.ids import SequentialIds
@@ -177,9 +179,30 @@ class TestPublish:
         with pytest.raises(RuntimeError, match="has not started"):
             channels.publish(1, "kept:a")
 
+    async def test_refuses_at_once_also_without_waiting(self, plugin: Plugin) -> None:
+        """The caller hears of it, and of several channels none gets anything."""
+        with pytest.raises(ValueError, match="unknown channel"):
+            plugin.channels.publish(1, ["kept:a", "nowhere:a"])
+        plugin.channels.publish(2, "kept:a")
+
+        assert 1 == (await plugin.next()).offset
+        assert [] == plugin.observer.of("failed")
+
     async def test_what_fails_in_the_background_is_noted(self, plugin: Plugin) -> None:
         """And ends nothing else."""
-        plugin.channels.publish("plain text", "kept:a")
+        reached = asyncio.Event()
+
+        class Broken(Publisher):
+            @override
+            async def publish(self, channel: Channel, draft: Draft) -> Position | None:
+                reached.set()
+                raise OSError(f"no room for {draft.data!r} in {channel.name}")
+
+        working = plugin.channels._publisher
+        plugin.channels._publisher = Broken(working._store, working._broker, working._observer)
+        plugin.channels.publish(1, "kept:a")
+        await reached.wait()
+        plugin.channels._publisher = working
         plugin.channels.publish(1, "kept:a")
 
         assert 1 == (await plugin.next()).offset
@@ -194,7 +217,7 @@ async def test_is_injected_into_handlers(plugin: Plugin) -> None:
         await channels.wait_published(data, "kept:a")
 
     carried = Channels()
-    carried.connect(plugin.channels._publisher, Namespaces(NAMESPACES), plugin.channels._tasks)  # type: ignore[arg-type]
+    carried.connect(plugin.channels._publisher, Namespaces(NAMESPACES), plugin.channels._tasks)
     async with AsyncTestClient(Litestar([shout], plugins=[carried])) as client:
         answer = await client.post("/shout", json={"x": 1})
 

@@ -196,6 +196,7 @@ class TestWaiting:
         )
         before.open()
         world.settle()
+        assert not client.transport.is_reading
         world.publish("plain:a", b"3")
 
         client.expect_reply(2, "rpc")

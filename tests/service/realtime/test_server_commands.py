@@ -457,7 +457,10 @@ async def test_subscribe_twice_changes_nothing(api: Api) -> None:
 async def test_subscribe_stops_at_the_channel_limit_of_a_client_alone() -> None:
     """One connection at its limit does not keep the others out."""
     api = Api(Backstage(channels_per_client=1))
-    full, free = api.stage.subscribed("42", "plain:1"), api.stage.connect("42")
+    full = api.stage.connect("42")
+    await api.ask("subscribe", user="42", channel="plain:1")
+    free = api.stage.connect("42")
+    full.pushes()
 
     assert await api.refused("subscribe", user="42", channel="plain:2") == (106, "limit exceeded")
     assert full.pushes() == []
