@@ -77,6 +77,11 @@ class Channels(ChannelsPlugin):
         self._namespaces: Namespaces
         self._tasks: Tasks
 
+    @property
+    def reaches_others(self) -> bool:
+        """Whether the backend carries events to other processes."""
+        return not isinstance(self._backend, MemoryChannelsBackend)
+
     def connect(self, publisher: Publisher, namespaces: Namespaces, tasks: Tasks) -> None:
         """Say who publishes what handlers hand in."""
         self._publisher = publisher
@@ -142,7 +147,8 @@ class Channels(ChannelsPlugin):
 class PluginBroker:
     """A `Broker` that hands events to the plugin."""
 
-    __slots__ = ("publish",)
+    __slots__ = ("publish", "reaches_others")
 
     def __init__(self, channels: Channels) -> None:
         self.publish: Callable[[Event], None] = channels.carry
+        self.reaches_others = channels.reaches_others

@@ -20,6 +20,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from service.app import build
 from service.realtime.drainer import Origin
+from service.ws.endpoint import PATHS
 from service.ws.uvicorn_protocol import http_protocol
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def _config(
         head_seconds=settings.http.request_head_timeout_seconds,
         send_buffer_bytes=limits.send_buffer_bytes,
         max_frame_bytes=limits.max_frame_bytes,
+        direct_paths=PATHS if public else (),
     )
     return uvicorn.Config(
         app,

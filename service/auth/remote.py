@@ -8,6 +8,7 @@ right and ends at the first address that is not a listed proxy.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
 
@@ -71,6 +72,7 @@ def _right_to_left(values: Sequence[str]) -> Iterator[str]:
             yield entry.strip(" \t")
 
 
+@lru_cache(maxsize=4096)  # a proxy's address comes with every connection, and to take one apart is not cheap
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     """Read an address, with a port or in brackets as some proxies write it."""
     host = text

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from service.core import codec
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("Session", "SessionLimits", "State")
 
 _METHODS: Final = Command.__struct_fields__[1:]
+_all_params: Final = attrgetter(*_METHODS)
 _WITH_CHANNEL: Final = frozenset(
     {"subscribe", "unsubscribe", "publish", "presence", "presence_stats", "history", "sub_refresh"}
 )
@@ -143,7 +145,7 @@ class Session:
 
     def _check(self, command: Command, size: int, now: float) -> Request | None:
         """Hold a command against the rules; None when nobody has to decide it."""
-        methods = [name for name in _METHODS if getattr(command, name) is not None]
+        methods = [name for name, params in zip(_METHODS, _all_params(command), strict=True) if params is not None]
         if not methods:
             self._pong(command)
             return None

@@ -278,8 +278,9 @@ class Hub:
         return member.room.watching if member.wants_joins else member.room.plain
 
     def _announce(self, kind: EventKind, member: Member) -> None:
-        if self._broker is not None:
-            self._broker.publish(Event(kind, member.room.name, 0, "", member.info()))
+        room, broker = member.room, self._broker
+        if broker is not None and (room.watching or room.late or broker.reaches_others):
+            broker.publish(Event(kind, member.room.name, 0, "", member.info()))
 
     # Delivery.
 

@@ -159,7 +159,13 @@ class Broker(Protocol):
     """Carries events to the hub, in the order in which they were handed in.
 
     Delivery is at most once: what gets lost on the way is found by its offset.
+
+    Attributes:
+        reaches_others: Whether hubs of other instances get the events too, so that what
+            nobody here listens to still has to be sent.
     """
+
+    reaches_others: bool = True
 
     def publish(self, event: Event) -> None:
         """Hand an event in; returns at once."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from litestar import WebSocket, websocket
 from litestar.handlers import WebsocketRouteHandler
+from litestar.types import WebSocketScope
 
 from service.auth.origins import AllowedOrigins, is_loopback_host
 from service.auth.remote import Network, client_address
@@ -16,7 +17,10 @@ from service.realtime.connection import Connection
 from service.realtime.context import Context
 from service.ws.asgi import AsgiTransport
 
-__all__ = ("Door", "create_endpoint")
+__all__ = ("PATHS", "Door", "create_endpoint")
+
+PATHS = ["/connection/websocket", "/ws"]
+"""Where the client protocol is spoken."""
 
 _EXTENSION = "slackwater.transport"
 _JSON_SUBPROTOCOL = "centrifuge-json"
@@ -43,52 +47,70 @@ class Door:
     send_buffer_bytes: int
     max_frame_bytes: int
 
-    def check(self, headers: Any, peer: str | None) -> Refusal | str:  # noqa: ANN401 - Litestar's own type of headers
+    def check(self, scope: WebSocketScope) -> Refusal | str:
         """Return why a request is refused, or the address that it comes from."""
-        if self.loopback_only and not is_loopback_host(headers.getall("host", [])):
+        hosts, origins, forwarded = (_values(scope, name) for name in (b"host", b"origin", b"x-forwarded-for"))
+        if self.loopback_only and not is_loopback_host(hosts):
             self.context.observer.upgrade_refused("host")
             return Refusal(403, "host", "in development only this machine's own name is answered: use localhost")
         # In development the page of this very service may connect, under whichever loopback name it was opened.
-        origins = self.origins.including([f"http://{headers['host']}"]) if self.loopback_only else self.origins
-        if not origins.allows(headers.getall("origin", [])):
+        allowed = self.origins.including([f"http://{hosts[0]}"]) if self.loopback_only else self.origins
+        if not allowed.allows(origins):
             self.context.observer.upgrade_refused("origin")
             return Refusal(403, "origin", "this origin is not allowed: add it to WS_ALLOWED_ORIGINS")
-        where = client_address(peer, headers.getall("x-forwarded-for", []), self.trusted_proxies)
+        peer = scope["client"]
+        where = client_address(peer[0] if peer else None, forwarded, self.trusted_proxies)
         if where.unlisted_forwarder:
             self.context.observer.noted("forwarder.unlisted", address=where.address)
         return self.admission.check(where.address) or where.address
 
 
 def create_endpoint(door: Door) -> WebsocketRouteHandler:
-    """Return the route of the client protocol, at both of its paths."""
+    """Return the route of the client protocol, at each of its paths."""
+    marked = [(b"X-Slackwater-Instance", door.instance.encode())]
 
-    @websocket(["/connection/websocket", "/ws"])
+    @websocket(PATHS)
     async def connect(socket: WebSocket[Any, Any, Any]) -> None:
         """Speak the client protocol."""
-        peer = socket.client.host if socket.client is not None else None
-        verdict = door.check(socket.headers, peer)
+        verdict = door.check(socket.scope)
         if isinstance(verdict, Refusal):
             await _refuse(socket, verdict)
             return
+        headers = marked
+        if _JSON_SUBPROTOCOL in socket.scope["subprotocols"]:
+            headers = [*marked, (b"Sec-WebSocket-Protocol", _JSON_SUBPROTOCOL.encode())]
         extensions: dict[str, Any] = socket.scope.get("extensions") or {}
-        transport: Any = extensions.get(_EXTENSION) or AsgiTransport(
-            socket.receive, socket.send, limit=door.send_buffer_bytes, max_frame_bytes=door.max_frame_bytes
-        )
-        # Made before the handshake is answered, so that the place it takes is counted from the start.
-        connection = Connection(door.context, transport, address=verdict)
-        try:
-            await socket.accept(
-                subprotocols=_JSON_SUBPROTOCOL if _JSON_SUBPROTOCOL in socket.scope["subprotocols"] else None,
-                headers={"X-Slackwater-Instance": door.instance},
-            )
-        except BaseException:
-            connection.lost()
-            raise
-        transport.attach(connection)
-        if isinstance(transport, AsgiTransport):
-            await transport.run()
+        transport = extensions.get(_EXTENSION)
+        if transport is not None:
+            transport.accept(headers)
+            transport.attach(Connection(door.context, transport, address=verdict))
+        else:
+            await _serve(door, socket, verdict)
 
     return connect
+
+
+async def _serve(door: Door, socket: WebSocket[Any, Any, Any], address: str) -> None:
+    """Do the same through ASGI, under any other server."""
+    transport = AsgiTransport(
+        socket.receive, socket.send, limit=door.send_buffer_bytes, max_frame_bytes=door.max_frame_bytes
+    )
+    # Made before the handshake is answered, so that the place it takes is counted from the start.
+    connection = Connection(door.context, transport, address=address)
+    try:
+        await socket.accept(
+            subprotocols=_JSON_SUBPROTOCOL if _JSON_SUBPROTOCOL in socket.scope["subprotocols"] else None,
+            headers={"X-Slackwater-Instance": door.instance},
+        )
+    except BaseException:
+        connection.lost()
+        raise
+    transport.attach(connection)
+    await transport.run()
+
+
+def _values(scope: WebSocketScope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
 async def _refuse(socket: WebSocket[Any, Any, Any], refusal: Refusal) -> None:

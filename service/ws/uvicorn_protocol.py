@@ -19,17 +19,16 @@ from urllib.parse import unquote
 
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remote_addr, is_ssl
-from websockets.datastructures import Headers
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Close, Frame, Opcode
-from websockets.http11 import Request
-from websockets.server import ServerProtocol
 
 from service.core.codes import Disconnect, Disconnects
+from service.realtime.steps import DONE, first_step, rest
+from service.ws import handshake
 from service.ws.inbound import Inbound, Kind, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from uvicorn.config import Config
     from uvicorn.server import ServerState
@@ -46,7 +45,6 @@ _MAX_HEAD_BYTES: Final = 64 * 1024
 _GOING_AWAY: Final = 1012
 _TOO_BIG: Final = 1009
 _ABNORMAL: Final = 1006
-_FAST_LENGTH: Final = 126
 
 _logger = logging.getLogger("slackwater.ws")
 
@@ -58,6 +56,8 @@ class HttpProtocol(HttpToolsProtocol):
     protocols answer 400 to an empty ``Sec-WebSocket-Protocol``, as older Python clients send it.
     """
 
+    direct_paths: frozenset[bytes] = frozenset()
+    """Paths whose handler is our own: its first step needs no task, see ``realtime.steps``."""
     head_seconds = 5.0
     send_buffer_bytes = 1024 * 1024
     max_frame_bytes = 1024 * 1024
@@ -118,13 +118,13 @@ class HttpProtocol(HttpToolsProtocol):
         protocol = WebSocketProtocol(
             self.config,
             self.server_state,
-            self.app_state,
             send_buffer_bytes=self.send_buffer_bytes,
             max_frame_bytes=self.max_frame_bytes,
         )
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
-        protocol.upgrade(self.scope["method"], self.url, self.headers)
+        path = self.url.partition(b"?")[0]
+        protocol.upgrade(self.scope, self.url, is_direct=path in self.direct_paths)
 
     def _start_head_timer(self) -> None:
         if self._head_timer is None and self.head_seconds:
@@ -145,9 +145,12 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def http_protocol(*, head_seconds: float, send_buffer_bytes: int, max_frame_bytes: int) -> type[HttpProtocol]:
+def http_protocol(
+    *, head_seconds: float, send_buffer_bytes: int, max_frame_bytes: int, direct_paths: Iterable[str]
+) -> type[HttpProtocol]:
     """Return the protocol class for uvicorn's configuration, which takes no arguments of ours."""
     values = {
+        "direct_paths": frozenset(path.encode() for path in direct_paths),
         "head_seconds": head_seconds,
         "send_buffer_bytes": send_buffer_bytes,
         "max_frame_bytes": max_frame_bytes,
@@ -160,8 +163,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
+        "_accept_key",
         "_app",
-        "_app_state",
         "_close_timer",
         "_connection",
         "_drained",
@@ -175,7 +178,6 @@ class WebSocketProtocol(asyncio.Protocol):
         "_limit",
         "_max_frame_bytes",
         "_refusal",
-        "_response",
         "_server_state",
         "_waiter",
         "transport",
@@ -186,13 +188,11 @@ class WebSocketProtocol(asyncio.Protocol):
         self,
         config: Config,
         server_state: ServerState,
-        app_state: dict[str, Any],
         *,
         send_buffer_bytes: int,
         max_frame_bytes: int,
     ) -> None:
         self._app = config.loaded_app
-        self._app_state: dict[str, Any] | None = app_state
         self._server_state = server_state
         self._limit = send_buffer_bytes
         self._max_frame_bytes = max_frame_bytes
@@ -201,7 +201,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._events: deque[dict[str, Any]] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._response: Any = None
+        self._accept_key = ""
         self._refusal: dict[str, Any] | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._is_accepted = False
@@ -298,47 +298,50 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # The handshake.
 
-    def upgrade(self, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Check an upgrade request and run the application for it. Source: RFC 6455 section 4.2."""
-        request = Request(
-            target.decode("latin-1"),
-            Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers),
-            method,
-        )
-        handshake = ServerProtocol()
-        response = handshake.accept(request)
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._is_closing = True
-            # The version goes with every refusal, since it may be the reason. Source: RFC 6455 section 4.4.
-            fields = {**dict(response.headers.raw_items()), "Sec-WebSocket-Version": "13"}
-            self.write(_response(response.status_code, fields, bytes(response.body or b"")))
-            self.transport.close()
+    def upgrade(self, request: Mapping[str, Any], target: bytes, *, is_direct: bool) -> None:
+        """Check an upgrade request and run the application for it.
+
+        Args:
+            request: What uvicorn gathered of it: method, scheme, both addresses, headers.
+            target: Path and query, as they came.
+            is_direct: The path's handler is our own, see `HttpProtocol.direct_paths`.
+        """
+        verdict = handshake.check(request["method"], target, request["headers"])
+        if isinstance(verdict, handshake.Rejection):
+            self._refuse(*verdict)
             return
-        self._response = response
+        self._accept_key = verdict
         self._events = deque(({"type": "websocket.connect"},))
+        run = self._run(self._scope(request, target))
+        if is_direct:
+            # Our handler ends without waiting for anything, so most connections never cost a task.
+            awaited = first_step(run)
+            if awaited is DONE:
+                return
+            run = rest(run, awaited)
         # The root of the application for this connection; uvicorn's shutdown waits for what is in its set.
-        task = asyncio.get_running_loop().create_task(self._run(self._scope(target, headers)))
+        task = asyncio.get_running_loop().create_task(run)
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
 
-    def _scope(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
+    def _scope(self, request: Mapping[str, Any], target: bytes) -> dict[str, Any]:
         raw_path, _, query = target.partition(b"?")
+        headers = request["headers"]
         offered = [value.decode("latin-1") for name, value in headers if name == b"sec-websocket-protocol"]
-        app_state, self._app_state = self._app_state, None
         return {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
-            "scheme": "wss" if is_ssl(self.transport) else "ws",
-            "server": get_local_addr(self.transport),
-            "client": get_remote_addr(self.transport),
+            "scheme": "wss" if request["scheme"] == "https" else "ws",
+            "server": request["server"],
+            "client": request["client"],
             "root_path": "",
             "path": unquote(raw_path.decode("latin-1")),
             "raw_path": raw_path,
             "query_string": query,
-            "headers": list(headers),
+            "headers": headers,
             "subprotocols": [token.strip() for value in offered for token in value.split(",")],
-            "state": (app_state or {}).copy(),
+            "state": request["state"],
             "extensions": {"websocket.http.response": {}, EXTENSION: self},
         }
 
@@ -410,13 +413,15 @@ class WebSocketProtocol(asyncio.Protocol):
         self.write(Frame(opcode, data).serialize(mask=False))
 
     def _accept(self, event: Mapping[str, Any]) -> None:
-        headers = self._response.headers
-        for name, value in event.get("headers", ()):
-            headers[name.decode("latin-1")] = value.decode("latin-1")
+        headers = list(event.get("headers", ()))
         if event.get("subprotocol"):
-            headers["Sec-WebSocket-Protocol"] = event["subprotocol"]
-        self.write(self._response.serialize())
-        self._response = None
+            headers.append((b"Sec-WebSocket-Protocol", event["subprotocol"].encode()))
+        self.accept(headers)
+
+    def accept(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Answer the handshake; for a handler that holds this transport, as good as ``websocket.accept``."""
+        self.write(handshake.switching(self._accept_key, headers))
+        self._accept_key = ""
         self._is_accepted = True
 
     def _refuse(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
