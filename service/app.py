@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 __all__ = ("Application", "build", "create_app")
 
 _PAGE_BYTES: Final = 768 * 1024
+_PATIENCE_SECONDS: Final = 3.0
+"""What commands that still wait have left once every connection is gone; the platform's patience is short by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ def build(
             create_metrics_router(metrics),
             create_health_router(instance, figures),
         ],
+        middleware=[loopback_only] if settings.is_development else [],
         after_exception=[_noting(observer)],
         openapi_config=_openapi("Slackwater admin API", "What an operator and the deploy tool work with."),
         logging_config=None,
@@ -316,6 +319,7 @@ def _running(instance: Instance, figures: Figures) -> Callable[[Litestar], Abstr
                 instance.close()
                 for task in clocks:
                     task.cancel()
+                await instance.background.end(patience_seconds=_PATIENCE_SECONDS)
 
     return lifespan
 

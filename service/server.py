@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
+import resource
 import signal
 import threading
 from typing import TYPE_CHECKING, Final
@@ -43,6 +45,14 @@ EXIT_START_FAILED: Final = 3
 """Could not start, a port being taken for one. What uvicorn uses for the same."""
 
 _CLOSE_SECONDS: Final = 8
+_OTHER_SOCKETS: Final = 512
+"""TCP connections beside the WebSockets: HTTP requests, and handshakes that are under way or being refused."""
+
+_OTHER_DESCRIPTORS: Final = 64
+"""Files, listeners, and what the process has open anyway."""
+
+
+_logger = logging.getLogger("slackwater.server")
 
 
 class DrainingServer(uvicorn.Server):
@@ -58,6 +68,7 @@ class DrainingServer(uvicorn.Server):
         self._instance = instance
         self._started = started
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_urgent = False
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -70,6 +81,9 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # The listener stays open meanwhile: readiness and progress can be read, new WebSockets get 503.
         if self._instance.drain(Origin.SIGNAL):
+            if self._is_urgent:
+                # The second signal came before the first was looked at.
+                self._instance.drainer.hurry()
             await self._instance.drainer.done.wait()
         await super().shutdown(sockets)
 
@@ -77,6 +91,7 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and self._loop is not None:
             # Asked twice: whoever waits does not want to.
+            self._is_urgent = True
             self._loop.call_soon_threadsafe(self._instance.drainer.hurry)
         self.should_exit = True
 
@@ -108,6 +123,7 @@ def serve(settings: Settings, *, ready: Callable[[Instance, str, str], None]) ->
     Returns:
         The exit code.
     """
+    _raise_descriptor_limit(settings.limits.max_connections + _OTHER_SOCKETS + _OTHER_DESCRIPTORS)
     application = build(settings)
     # What was imported and built so far stays for good: the collector need not look through it again and again.
     gc.collect()
@@ -119,6 +135,21 @@ def serve(settings: Settings, *, ready: Callable[[Instance, str, str], None]) ->
         except SystemExit as exit_request:
             # uvicorn leaves this way when it cannot start; it has logged why.
             return EXIT_START_FAILED if exit_request.code else EXIT_OK
+
+
+def _raise_descriptor_limit(needed: int) -> None:
+    """Ask for as many open files as the limits need; a shell's default of 1,024 is less than 1,000 connections take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        _logger.warning(
+            "only %d files may be open, %d are needed for WS_MAX_CONNECTIONS: raise the hard limit (ulimit -Hn)",
+            allowed,
+            needed,
+        )
 
 
 async def _serve(settings: Settings, application: Application, ready: Callable[[Instance, str, str], None]) -> int:
@@ -150,9 +181,10 @@ def _config(
     limits = settings.limits
     protocol = http_protocol(
         head_seconds=settings.http.request_head_timeout_seconds,
+        max_sockets=limits.max_connections + _OTHER_SOCKETS,
         send_buffer_bytes=limits.send_buffer_bytes,
         max_frame_bytes=limits.max_frame_bytes,
-        direct_paths=PATHS if public else (),
+        direct_paths=frozenset(path.encode() for path in PATHS) if public else frozenset(),
     )
     return uvicorn.Config(
         app,

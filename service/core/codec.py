@@ -49,9 +49,11 @@ MAX_DEPTH = 128
 """Nesting of arrays and objects in one command or payload; deeper JSON overflows the parsers of some clients."""
 
 encode = msgspec.json.encode
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Both run on whatever a stranger sends, so each byte is looked at once: nothing is given back, a string that does not
+# end takes all that is left, and a number is only tried from its first digit on.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 # Python's own parser refuses integers of more digits, so one publication could break every Python client of a channel.
-_LONG_NUMBER: Final = re.compile(rb"[0-9]{4301}")
+_LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{4301}")
 _BRACKET: Final = re.compile(rb"[\[\]{}]")
 _decode_command = msgspec.json.Decoder(Command).decode
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,6 @@ from service.core.phase import Phase
 from service.realtime.drainer import Origin
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine
 
     from service.realtime.admission import Admission, AdmissionLimits
@@ -31,6 +31,7 @@ class Background:
     def __init__(self, failed: Callable[[str, BaseException], None]) -> None:
         self._failed = failed
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def use(self, group: asyncio.TaskGroup) -> None:
         """Run in ``group`` from now on."""
@@ -41,7 +42,19 @@ class Background:
         if self._group is None:
             work.close()
             raise RuntimeError("the service has not started yet")
-        self._group.create_task(self._guarded(work))
+        task = self._group.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self, *, patience_seconds: float) -> None:
+        """Wait for what still runs, then cancel it: a handler that never returns must not keep the process alive."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=patience_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            self._failed("background", TimeoutError(f"{len(late)} still ran {patience_seconds:g} s after the drain"))
 
     async def _guarded(self, work: Coroutine[object, object, None]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -11,7 +12,7 @@ from service.core.stream import Position, Publication, Stream
 from service.realtime.ports import Appended, Draft, StreamStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from service.core.namespaces import Channel
 
@@ -19,6 +20,8 @@ __all__ = ("MemoryStreams",)
 
 _IDEMPOTENCY_SECONDS = 300.0
 _TOP_SECONDS = 86_400.0
+_MAX_STREAMS = 100_000  # empty, about 1 KiB each
+_SWEPT_AT_ONCE = 5_000  # a few milliseconds
 
 
 class MemoryStreams(StreamStore):
@@ -29,6 +32,7 @@ class MemoryStreams(StreamStore):
         new_epoch: Makes an epoch that was never used before.
         idempotency_seconds: How long the result of a key is remembered.
         top_seconds: How long the top of a stream is remembered after its last publication.
+        max_streams: While there are more, a stream is forgotten as soon as it is empty and nobody is subscribed.
     """
 
     def __init__(
@@ -38,13 +42,17 @@ class MemoryStreams(StreamStore):
         new_epoch: Callable[[], str],
         idempotency_seconds: float = _IDEMPOTENCY_SECONDS,
         top_seconds: float = _TOP_SECONDS,
+        max_streams: int = _MAX_STREAMS,
     ) -> None:
         self._now = now
         self._new_epoch = new_epoch
         self._epoch = new_epoch()
         self._idempotency_seconds = idempotency_seconds
         self._top_seconds = top_seconds
+        self._max_streams = max_streams
         self._streams: dict[str, Stream] = {}
+        # Of the names whose streams the next calls of `expire` look at.
+        self._unswept: Iterator[str] = iter(())
         # Of watched channels without a stream: the epoch that their members were told.
         self._promised: dict[str, str] = {}
         # (channel, key) -> (when, result), oldest first
@@ -105,9 +113,12 @@ class MemoryStreams(StreamStore):
     def expire(self, now: float, watched: Collection[str]) -> None:
         self._expire_results(now)
         forgotten = False
-        for name, stream in list(self._streams.items()):
+        for name in self._next_names():
+            stream = self._streams.get(name)
+            if stream is None:
+                continue
             stream.expire(now)
-            if not len(stream) and now - stream.last_at >= self._top_seconds and name not in watched:
+            if not len(stream) and name not in watched and self._is_over(stream, now):
                 del self._streams[name]
                 forgotten = True
         if forgotten:
@@ -120,10 +131,20 @@ class MemoryStreams(StreamStore):
         for name in [name for name in self._promised if name not in watched]:
             del self._promised[name]
 
+    def _next_names(self) -> list[str]:
+        """Return the next part of all names; everybody waits meanwhile, so it is never all of very many."""
+        names = list(islice(self._unswept, _SWEPT_AT_ONCE))
+        if len(names) < _SWEPT_AT_ONCE:
+            self._unswept = iter(tuple(self._streams))
+            names += islice(self._unswept, _SWEPT_AT_ONCE - len(names))
+        return names
+
+    def _is_over(self, stream: Stream, now: float) -> bool:
+        return now - stream.last_at >= self._top_seconds or len(self._streams) > self._max_streams
+
     def _expire_results(self, now: float) -> None:
-        for key, (at, _) in list(self._results.items()):
-            if now - at < self._idempotency_seconds:
-                break
+        known = self._results.items()
+        for key, _ in list(takewhile(lambda item: now - item[1][0] >= self._idempotency_seconds, known)):
             del self._results[key]
 
     def _fresh(self, channel: Channel) -> Stream | None:

@@ -28,7 +28,7 @@ from service.ws import handshake
 from service.ws.inbound import Inbound, Kind, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from uvicorn.config import Config
     from uvicorn.server import ServerState
@@ -50,15 +50,23 @@ _logger = logging.getLogger("slackwater.ws")
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a limit on the time that a request head may take.
+    """uvicorn's HTTP protocol with bounds on what a request may take of anybody.
 
-    Source: uvicorn 0.54 ``HttpToolsProtocol``, which has none, and whose WebSocket
-    protocols answer 400 to an empty ``Sec-WebSocket-Protocol``, as older Python clients send it.
+    Source: uvicorn 0.54 ``HttpToolsProtocol``, which bounds neither the time nor the size of a
+    head, takes trailers for headers, and counts no connections; and whose WebSocket protocols answer 400
+    to an empty ``Sec-WebSocket-Protocol``, as older Python clients send it.
+
+    Attributes:
+        direct_paths: Paths whose handler is our own: its first step needs no task, see ``realtime.steps``.
+        head_seconds: From the first byte that could begin a head to its end.
+        body_seconds: From the end of the head to the end of the body.
+        max_sockets: TCP connections at once, WebSockets among them; 0 for no limit.
     """
 
     direct_paths: frozenset[bytes] = frozenset()
-    """Paths whose handler is our own: its first step needs no task, see ``realtime.steps``."""
     head_seconds = 5.0
+    body_seconds = 30.0
+    max_sockets = 0
     send_buffer_bytes = 1024 * 1024
     max_frame_bytes = 1024 * 1024
 
@@ -70,50 +78,66 @@ class HttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_in_head = True
         self._head_bytes = 0
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        was_in_head = self._head_timer is not None
-        super().data_received(data)
-        if not was_in_head or self._head_timer is None:
-            self._head_bytes = 0
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > _MAX_HEAD_BYTES:
-            self._stop_head_timer()
-            self._refuse_head(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too long")
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._start_head_timer()
+        if self.max_sockets and len(self.connections) > self.max_sockets:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+            return
+        self._await_head()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
+        self._stop_timer()
         super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._is_in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._is_in_head and self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too long")
+        elif self._timer is None and self._is_quiet():
+            # Bytes that begin nothing have ended the keep-alive timer.
+            self._await_head()
 
     @override
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._start_head_timer()
-
-    @override
-    def on_headers_complete(self) -> None:
-        self._stop_head_timer()
-        super().on_headers_complete()
+        self._is_in_head = True
+        self._await_head()
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not value and name.lower() == b"sec-websocket-protocol":
-            return
-        super().on_header(name, value)
+        if not self._is_in_head:
+            # Trailers: nobody reads them, and there is no end to how many may come. Source: RFC 9110 section 6.5.1.
+            self._refuse(HTTPStatus.BAD_REQUEST, "trailers are not taken")
+        elif value or name.lower() != b"sec-websocket-protocol":
+            super().on_header(name, value)
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._stop_timer()
+        super().on_headers_complete()
+        self._start_timer(self.body_seconds, "the request body did not come in time")
+
+    @override
+    def on_message_complete(self) -> None:
+        self._stop_timer()
+        super().on_message_complete()
 
     @override
     def handle_websocket_upgrade(self) -> None:
-        self._stop_head_timer()
+        self._stop_timer()
         self.connections.discard(self)
         protocol = WebSocketProtocol(
             self.config,
@@ -126,35 +150,42 @@ class HttpProtocol(HttpToolsProtocol):
         path = self.url.partition(b"?")[0]
         protocol.upgrade(self.scope, self.url, is_direct=path in self.direct_paths)
 
-    def _start_head_timer(self) -> None:
-        if self._head_timer is None and self.head_seconds:
-            self._head_timer = self.loop.call_later(self.head_seconds, self._head_is_late)
+    def _is_quiet(self) -> bool:
+        """Whether nothing is under way: no request, and no timer of uvicorn's either."""
+        is_working = self.cycle is not None and not self.cycle.response_complete
+        is_ours = self.transport.get_protocol() is self
+        return is_ours and not is_working and self.timeout_keep_alive_task is None and not self.transport.is_closing()
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _await_head(self) -> None:
+        if self._timer is None:
+            self._start_timer(self.head_seconds, "the request head did not come in time")
 
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        self._refuse_head(HTTPStatus.REQUEST_TIMEOUT, "the request head did not come in time")
+    def _start_timer(self, seconds: float, reason: str) -> None:
+        if seconds and not self.transport.is_closing():
+            self._timer = self.loop.call_later(seconds, self._is_late, reason)
 
-    def _refuse_head(self, status: HTTPStatus, reason: str) -> None:
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _is_late(self, reason: str) -> None:
+        self._timer = None
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, reason)
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self._stop_timer()
         if not self.transport.is_closing():
-            self.transport.write(_response(status, {}, f"{reason}\n".encode()))
+            if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+                self.transport.write(_response(status, {}, f"{reason}\n".encode()))
             self.transport.close()
 
 
-def http_protocol(
-    *, head_seconds: float, send_buffer_bytes: int, max_frame_bytes: int, direct_paths: Iterable[str]
-) -> type[HttpProtocol]:
+def http_protocol(**values: Any) -> type[HttpProtocol]:  # noqa: ANN401 - the attributes of HttpProtocol
     """Return the protocol class for uvicorn's configuration, which takes no arguments of ours."""
-    values = {
-        "direct_paths": frozenset(path.encode() for path in direct_paths),
-        "head_seconds": head_seconds,
-        "send_buffer_bytes": send_buffer_bytes,
-        "max_frame_bytes": max_frame_bytes,
-    }
+    unknown = values.keys() - HttpProtocol.__annotations__.keys() - vars(HttpProtocol).keys()
+    if unknown:
+        raise TypeError(f"HttpProtocol has no {', '.join(sorted(unknown))}")
     return type("HttpProtocol", (HttpProtocol,), values)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -144,6 +145,27 @@ class TestTooDeep:
     def test_counts_levels(self, data: bytes, *, expected: bool) -> None:
         """Brackets inside strings do not count."""
         assert expected is codec.too_deep(data)
+
+
+class TestIsReadable:
+    """What is looked at before anything else, of whatever a stranger sends."""
+
+    @pytest.mark.parametrize(
+        ("data", "expected"),
+        [
+            pytest.param(b"[" * 129 + b'"' + b'\\"' * 100_000, False, id="escaped-quotes-without-an-end"),
+            pytest.param(b"[]" * 129 + b'"' + b'\\"' * 100_000 + b"\\", True, id="a-backslash-at-the-end"),
+            pytest.param(b"[]" * 129 + b'"a' * 100_000, True, id="quotes"),
+            pytest.param((b"1" * 4300 + b",") * 240, True, id="numbers-just-short-enough"),
+            pytest.param((b"1" * 4300 + b",") * 240 + b"1" * 4301, False, id="one-number-too-long"),
+            pytest.param(b'"' + b"1" * 4301 + b'"', True, id="digits-in-a-string"),
+        ],
+    )
+    def test_takes_time_by_length_alone(self, data: bytes, *, expected: bool) -> None:
+        """One frame, before any token, must not hold up everybody; what is tried again and again takes minutes."""
+        before = time.process_time()
+        assert expected is codec.is_readable(data)
+        assert time.process_time() - before < 1
 
 
 class TestIsJson:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from service.realtime import memory_streams
 from service.realtime.memory_streams import MemoryStreams
 from service.realtime.ports import Draft, StreamStore
 from service.realtime.steps import DONE, first_step
@@ -41,6 +42,36 @@ class TestMemory:
             await store.remove(channel())
 
         assert DONE is first_step(work())
+
+    async def test_sweep_takes_its_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A call looks at some streams alone, since everybody waits for it, and the next calls at the others."""
+        monkeypatch.setattr(memory_streams, "_SWEPT_AT_ONCE", 3)
+        clock = ManualClock()
+        store = streams(clock, top_seconds=200.0)
+        for number in range(10):
+            await store.append(channel(f"room{number}"), Draft(b"1"))
+        clock.advance(400.0)
+        left = []
+        for _ in range(4):
+            store.expire(clock.now(), {"room4"})
+            left.append(len(store))
+        assert [7, 5, 2, 1] == left
+        assert ["room4"] == list(store._streams)
+
+    async def test_forgets_the_empty_ones_when_there_are_too_many(self) -> None:
+        """A new name with every publication must not fill the memory for a day; history is kept all the same."""
+        clock = ManualClock()
+        store = MemoryStreams(now=clock.now, new_epoch=SequentialIds().epoch, max_streams=4)
+        for number in range(10):
+            await store.append(channel(f"room{number}"), Draft(b"1"))
+        store.expire(clock.now(), {})
+        assert 10 == len(store)
+        before = (await store.read(channel("room0"), after=0, limit=0)).top
+        clock.advance(400.0)
+        store.expire(clock.now(), {"room9"})
+        assert 4 == len(store)
+        assert "room9" in store._streams
+        assert before.epoch != (await store.read(channel("room0"), after=0, limit=0)).top.epoch
 
     async def test_forgets_what_is_old(self) -> None:
         """No table grows for ever: neither streams, nor keys, nor promises."""

@@ -11,8 +11,10 @@ import pytest_asyncio
 from litestar import WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
 
+from service import server
 from service.core.codes import Disconnects
 from service.ws import uvicorn_protocol
+from service.ws.uvicorn_protocol import HttpProtocol
 from tests.conformance.transport import Kind, Served, serve, until
 from tests.support.raw_websocket import (
     BINARY,
@@ -264,6 +266,65 @@ async def test_endless_request_head_is_refused(served: Served) -> None:
             await asyncio.sleep(0)
 
         assert 431 == answer.result().status
+
+
+async def test_trailers_are_refused(served: Served) -> None:
+    """They would be headers without end: nobody reads them, so nobody keeps them."""
+    head = b"POST /api/info HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with await RawWebSocket.dial(served.port) as raw:
+        await raw.send(head + b"0\r\n" + b"X-After: the end\r\n" * 2)
+
+        statuses = [(await raw.read_response()).status]
+        if statuses == [401]:
+            # The application had refused the request by its head before the trailers were seen.
+            statuses.append((await raw.read_response()).status)
+
+        assert 400 == statuses[-1]
+
+        await raw.expect_end()
+
+
+async def test_late_body_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the answer did not need it and was sent long ago."""
+    monkeypatch.setattr(HttpProtocol, "body_seconds", 0.1)
+    async with serve(Kind.OURS) as served, await RawWebSocket.dial(served.port) as raw:
+        await raw.send(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
+
+        assert 404 == (await raw.read_response()).status
+        assert 408 == (await raw.read_response()).status
+
+        await raw.expect_end()
+
+
+async def test_bytes_that_begin_no_request_hold_no_connection() -> None:
+    """They end the keep-alive timer; another takes its place."""
+    environ = {"WS_REQUEST_HEAD_TIMEOUT": "100"}
+    async with serve(Kind.OURS, environ) as served, await RawWebSocket.dial(served.port) as raw:
+        await raw.send(b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        assert 200 == (await raw.read_response()).status
+
+        await raw.send(b"\r\n")
+
+        assert 408 == (await raw.read_response()).status
+
+
+async def test_sockets_are_counted_before_they_say_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit the last one is served; one past it is refused, and the descriptors of the process last."""
+    monkeypatch.setattr(server, "_OTHER_SOCKETS", 1)
+    async with (
+        serve(Kind.OURS, {"WS_MAX_CONNECTIONS": "1"}) as served,
+        await served.connected(),
+        await RawWebSocket.dial(served.port) as last,
+    ):
+        await last.send(b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        assert 200 == (await last.read_response()).status
+
+        async with await RawWebSocket.dial(served.port) as one_more:
+            assert 503 == (await one_more.read_response()).status
+
+            await one_more.expect_end()
 
 
 async def test_long_body_behind_a_head_is_no_head(served: Served) -> None:
