@@ -179,7 +179,7 @@ def _instance(  # noqa: PLR0913, PLR0917 - what the composition root was given, 
     hub = Hub(soon=lambda call: asyncio.get_running_loop().call_soon(call), now=clock.now, observer=observer)
     broker = PluginBroker(channels)
     hub.use(broker)
-    streams = MemoryStreams(now=clock.now, new_epoch=ids.epoch)
+    streams = MemoryStreams(now=clock.now, new_epoch=ids.epoch, max_bytes=settings.channels.history_max_bytes)
     publisher = Publisher(streams, broker, observer)
     background = Background(observer.failed)
     channels.connect(publisher, settings.namespaces, background)

@@ -57,13 +57,17 @@ class Stream:
         epoch: Identity of this incarnation.
         size: Publications kept; at least 1.
         ttl: Seconds that a publication is kept; above 0.
+
+    Attributes:
+        bytes: Of the payloads that are kept.
     """
 
-    __slots__ = ("_items", "_size", "_ttl", "_version", "epoch", "last_at", "top")
+    __slots__ = ("_items", "_size", "_ttl", "_version", "bytes", "epoch", "last_at", "top")
 
     def __init__(self, *, epoch: str, size: int, ttl: float) -> None:
         self.epoch = epoch
         self.top = 0
+        self.bytes = 0
         self.last_at = 0.0
         self._size = size
         self._ttl = ttl
@@ -83,8 +87,9 @@ class Stream:
         self.top += 1
         item = Publication(self.top, data, info, tags, now)
         self._items.append(item)
+        self.bytes += len(data)
         if len(self._items) > self._size:
-            self._items.popleft()
+            self.drop_oldest()
         self.last_at = now
         return item
 
@@ -107,11 +112,20 @@ class Stream:
         """Forget publications older than the time to live; the top stays."""
         oldest = now - self._ttl
         while self._items and self._items[0].at <= oldest:
-            self._items.popleft()
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Forget the oldest publication that is kept; there must be one."""
+        self.bytes -= len(self._items.popleft().data)
+
+    def holds(self, offset: int) -> bool:
+        """Whether the publication with this offset is still kept."""
+        return self.top - len(self._items) < offset <= self.top
 
     def clear(self) -> None:
         """Forget every publication; the top and the epoch stay, so offsets are never given twice."""
         self._items.clear()
+        self.bytes = 0
 
     def after(self, offset: int, limit: int) -> Sequence[Publication]:
         """Return up to ``limit`` kept publications above ``offset``, oldest first."""

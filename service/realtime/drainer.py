@@ -92,7 +92,7 @@ class Drainer:
     def start(self, origin: Origin, policy: DrainPolicy, *, budget_seconds: float, ttl_seconds: float) -> bool:
         """Begin a drain, or renew the one that runs.
 
-        A signal takes over a drain of the admin API and goes on where that was.
+        A signal takes over a drain of the admin API: who is left is closed by the signal's own plan.
 
         Args:
             budget_seconds: After this, all that is left is closed at once.
@@ -105,8 +105,7 @@ class Drainer:
         running = self.drain
         if running is not None and self._lifecycle.phase in (Phase.DRAINING, Phase.DRAINED):
             if origin is Origin.SIGNAL and running.origin is Origin.ADMIN:
-                running.origin, running.until = origin, math.inf
-                running.must_end_at = now + budget_seconds
+                self._take_over(running, policy, now, budget_seconds)
             elif running.origin is Origin.ADMIN:
                 running.until = now + ttl_seconds
             return True
@@ -124,6 +123,15 @@ class Drainer:
         )
         self.tick(now)
         return True
+
+    def _take_over(self, drain: Drain, policy: DrainPolicy, now: float, budget_seconds: float) -> None:
+        """Make an operator's drain the signal's, which has its own plan for those who are left."""
+        drain.origin, drain.until = Origin.SIGNAL, math.inf
+        drain.must_end_at = now + budget_seconds
+        if self.is_running:
+            drain.started_at = now
+            drain.seconds = policy.grace_seconds + policy.spread_seconds
+            self._batches = deque(schedule(len(self._queue), policy))
 
     def cancel(self, reason: str) -> bool:
         """Stop closing and let everybody in again; False when a signal began it or none is there."""

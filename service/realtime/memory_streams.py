@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ __all__ = ("MemoryStreams",)
 
 _IDEMPOTENCY_SECONDS = 300.0
 _TOP_SECONDS = 86_400.0
+_MAX_BYTES = 256 * 1024 * 1024
 _MAX_STREAMS = 100_000  # empty, about 1 KiB each
 _SWEPT_AT_ONCE = 5_000  # a few milliseconds
 
@@ -32,6 +34,7 @@ class MemoryStreams(StreamStore):
         new_epoch: Makes an epoch that was never used before.
         idempotency_seconds: How long the result of a key is remembered.
         top_seconds: How long the top of a stream is remembered after its last publication.
+        max_bytes: Of payloads that are kept, over all streams; past it the oldest are forgotten first.
         max_streams: While there are more, a stream is forgotten as soon as it is empty and nobody is subscribed.
     """
 
@@ -42,6 +45,7 @@ class MemoryStreams(StreamStore):
         new_epoch: Callable[[], str],
         idempotency_seconds: float = _IDEMPOTENCY_SECONDS,
         top_seconds: float = _TOP_SECONDS,
+        max_bytes: int = _MAX_BYTES,
         max_streams: int = _MAX_STREAMS,
     ) -> None:
         self._now = now
@@ -49,7 +53,11 @@ class MemoryStreams(StreamStore):
         self._epoch = new_epoch()
         self._idempotency_seconds = idempotency_seconds
         self._top_seconds = top_seconds
+        self._max_bytes = max_bytes
         self._max_streams = max_streams
+        self._bytes = 0
+        # Every publication that was kept, oldest first; those that a stream has dropped by itself are passed over.
+        self._order: deque[tuple[Stream, int]] = deque()
         self._streams: dict[str, Stream] = {}
         # Of the names whose streams the next calls of `expire` look at.
         self._unswept: Iterator[str] = iter(())
@@ -86,8 +94,27 @@ class MemoryStreams(StreamStore):
             self._streams[channel.name] = stream
         if stream.is_outdated(draft.version, draft.version_epoch):
             return Appended(stream.position, None)
+        before = stream.bytes
         publication = stream.append(draft.data, info=draft.info, tags=draft.tags, now=now)
+        self._bytes += stream.bytes - before
+        self._order.append((stream, publication.offset))
+        self._bound()
         return Appended(stream.position, publication)
+
+    def _bound(self) -> None:
+        """Forget the oldest publications while all together take too much."""
+        order = self._order
+        while order and (self._bytes > self._max_bytes or not order[0][0].holds(order[0][1])):
+            stream, offset = order.popleft()
+            if stream.holds(offset):
+                before = stream.bytes
+                stream.drop_oldest()
+                self._bytes += stream.bytes - before
+
+    def _expire(self, stream: Stream, now: float) -> None:
+        before = stream.bytes
+        stream.expire(now)
+        self._bytes += stream.bytes - before
 
     @override
     async def read(self, channel: Channel, *, after: int, limit: int) -> Page:
@@ -107,17 +134,19 @@ class MemoryStreams(StreamStore):
     async def remove(self, channel: Channel) -> None:
         stream = self._streams.get(channel.name)
         if stream is not None:
+            self._bytes -= stream.bytes
             stream.clear()
 
     @override
     def expire(self, now: float, watched: Collection[str]) -> None:
         self._expire_results(now)
+        self._bound()
         forgotten = False
         for name in self._next_names():
             stream = self._streams.get(name)
             if stream is None:
                 continue
-            stream.expire(now)
+            self._expire(stream, now)
             if not len(stream) and name not in watched and self._is_over(stream, now):
                 del self._streams[name]
                 forgotten = True
@@ -150,5 +179,5 @@ class MemoryStreams(StreamStore):
     def _fresh(self, channel: Channel) -> Stream | None:
         stream = self._streams.get(channel.name)
         if stream is not None:
-            stream.expire(self._now())
+            self._expire(stream, self._now())
         return stream

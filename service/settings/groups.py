@@ -262,6 +262,10 @@ class Channels:
     personal_channels: bool = _setting("PERSONAL_CHANNELS", SWITCH, default=True)
     """Subscribe user 42 to the channel ``#42`` by the server."""
 
+    history_max_bytes: int = _setting("HISTORY_MAX_BYTES", whole(_MIB, 1024 * 1024 * _MIB, "bytes"), 256 * _MIB)
+    """Payloads that history in memory may hold, over all channels; past it the oldest are forgotten first,
+    and clients that wanted them are told ``recovered: false``."""
+
     namespaces_file: Path | None = _setting("NAMESPACES_FILE", FILE, None)
     """File with all namespaces. Without one the built-in namespaces hold."""
 

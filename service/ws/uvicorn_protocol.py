@@ -138,6 +138,10 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def handle_websocket_upgrade(self) -> None:
         self._stop_timer()
+        problem = self._cannot_upgrade()
+        if problem is not None:
+            self._refuse(HTTPStatus.BAD_REQUEST, problem)
+            return
         self.connections.discard(self)
         protocol = WebSocketProtocol(
             self.config,
@@ -149,6 +153,13 @@ class HttpProtocol(HttpToolsProtocol):
         protocol.connection_made(self.transport)
         path = self.url.partition(b"?")[0]
         protocol.upgrade(self.scope, self.url, is_direct=path in self.direct_paths)
+
+    def _cannot_upgrade(self) -> str | None:
+        """What would mix HTTP into the WebSocket: a request before it that is not answered, or a body of its own."""
+        if self.pipeline or (self.cycle is not None and not self.cycle.response_complete):
+            return "an upgrade has to wait for the answer to the request before it"
+        length = [value for name, value in self.headers if name in (b"content-length", b"transfer-encoding")]
+        return "an upgrade has no body" if any(value != b"0" for value in length) else None
 
     def _is_quiet(self) -> bool:
         """Whether nothing is under way: no request, and no timer of uvicorn's either."""

@@ -213,15 +213,18 @@ class TestRenewal:
         assert Phase.ACTIVE is phase(world)
 
     def test_a_signal_takes_it_over(self, world: World) -> None:
-        """Goes on where it was, with its own budget and without an end to its life."""
+        """Who is left goes by the signal's own plan, however long the operator's was, and nothing undoes it."""
         clients = [world.connected(str(number)) for number in range(8)]
-        start(world, DrainPolicy(spread_seconds=1000.0), budget=math.inf)
-        world.advance(100.0)
-        assert start(world, origin=Origin.SIGNAL, budget=50.0)
+        start(world, DrainPolicy(grace_seconds=1000.0), budget=math.inf)
+        world.advance(TTL - 10)
+        assert start(world, DrainPolicy(grace_seconds=15.0, spread_seconds=8.0), Origin.SIGNAL, budget=50.0)
         assert not world.drainer.cancel("too late")
-        world.advance(TTL - 100)
+        world.advance(14.9)
+        assert [False] * 8 == closed(clients)
         assert Phase.DRAINING is phase(world)
-        world.advance(30.0)
+        world.advance(4.0)
+        assert 4 == sum(closed(clients))
+        world.advance(4.0)
 
         assert [True] * 8 == closed(clients)
         assert Phase.DRAINED is phase(world)

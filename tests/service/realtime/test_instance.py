@@ -30,6 +30,7 @@ class TestBackground:
 
         assert ["soon"] == ended
         assert not background._tasks
+        assert ["1 still ran 0.05 s after the drain"] == [str(failure) for failure in observer.failures]
 
     async def test_end_of_nothing(self) -> None:
         """There is nothing to wait for."""

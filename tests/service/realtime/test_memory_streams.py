@@ -43,6 +43,37 @@ class TestMemory:
 
         assert DONE is first_step(work())
 
+    async def test_memory_is_bounded_over_all_streams(self) -> None:
+        """At the bound everything is kept; one byte past it the oldest publication goes, wherever it is."""
+        store = MemoryStreams(now=ManualClock().now, new_epoch=SequentialIds().epoch, max_bytes=30)
+        for name in ("a", "b", "a"):
+            await store.append(channel(name), Draft(b"x" * 10))
+        assert [2, 1] == [len((await store.read(channel(name), after=0, limit=9)).items) for name in "ab"]
+
+        await store.append(channel("c"), Draft(b"x"))
+
+        page = await store.read(channel("a"), after=0, limit=9)
+        assert ([2], 2) == ([item.offset for item in page.items], page.top.offset)
+        assert 1 == len((await store.read(channel("b"), after=0, limit=9)).items)
+
+    @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["append", "append", "remove", "wait"]))))
+    async def test_bytes_are_counted_right(self, operations: list[tuple[str, str]]) -> None:
+        """Whatever drops a publication: its stream's size or age, the bound, or a removal."""
+        clock = ManualClock()
+        store = MemoryStreams(now=clock.now, new_epoch=SequentialIds().epoch, max_bytes=25)
+        for name, operation in operations:
+            where = channel(name, history_size=3, history_ttl=5.0)
+            if operation == "append":
+                await store.append(where, Draft(b"x" * 7))
+            elif operation == "remove":
+                await store.remove(where)
+            else:
+                clock.advance(2.0)
+            store.expire(clock.now(), ())
+
+            kept = [len((await store.read(channel(known), after=0, limit=9)).items) for known in "abc"]
+            assert 7 * sum(kept) == store._bytes <= 25
+
     async def test_sweep_takes_its_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A call looks at some streams alone, since everybody waits for it, and the next calls at the others."""
         monkeypatch.setattr(memory_streams, "_SWEPT_AT_ONCE", 3)

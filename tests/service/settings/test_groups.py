@@ -66,6 +66,7 @@ def test_defaults_are_those_that_were_promised() -> None:
         "HOST": "0.0.0.0",  # noqa: S104 - in a container
         "PORT": "3000",
         "HTTP_MAX_BODY_BYTES": "1048576",
+        "HISTORY_MAX_BYTES": "268435456",
         "WS_REQUEST_HEAD_TIMEOUT": "5000",
         "DEMO_PAGE": "false",
         "ADMIN_HOST": "127.0.0.1",

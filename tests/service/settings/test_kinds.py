@@ -57,6 +57,7 @@ BOUNDS = [
     # name, smallest, largest, smallest when read, largest when read
     ("PORT", "0", "65535", 0, 65_535),
     ("ADMIN_PORT", "0", "65535", 0, 65_535),
+    ("HISTORY_MAX_BYTES", "1048576", "1099511627776", 1_048_576, 1_099_511_627_776),
     ("HTTP_MAX_BODY_BYTES", "1", "67108864", 1, 67_108_864),
     ("API_MAX_BATCH_COMMANDS", "1", "1000000", 1, 1_000_000),
     ("API_MAX_BROADCAST_CHANNELS", "1", "1000000", 1, 1_000_000),

@@ -284,6 +284,24 @@ async def test_trailers_are_refused(served: Served) -> None:
         await raw.expect_end()
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n" + upgrade_request(), id="pipelined"),
+        pytest.param(upgrade_request()[:-2] + b"Content-Length: 5\r\n\r\nhello", id="body"),
+        pytest.param(upgrade_request()[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="chunked"),
+    ],
+)
+async def test_upgrade_that_would_mix_http_into_a_websocket_is_refused(served: Served, sent: bytes) -> None:
+    """Neither behind a request without its answer, nor with a body."""
+    async with await RawWebSocket.dial(served.port) as raw:
+        await raw.send(sent)
+
+        assert 400 == (await raw.read_response()).status
+
+        await raw.expect_end()
+
+
 async def test_late_body_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the answer did not need it and was sent long ago."""
     monkeypatch.setattr(HttpProtocol, "body_seconds", 0.1)
