@@ -1,0 +1,1 @@
+"""Peers that the benchmark compares with, as their own documentation shows them."""

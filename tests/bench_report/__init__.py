@@ -1,0 +1,1 @@
+"""Offline tests of the benchmark's arithmetic and of its table; nothing here measures anything."""
