@@ -47,13 +47,16 @@ def serve(workers: int = 1) -> None:
     from service.observability.logs import configure  # noqa: PLC0415 - after the settings, which may refuse to go on
 
     configure(settings.logs)
+    for warning in settings.warnings:
+        structlog.get_logger("slackwater").warning("settings.doubtful", problem=warning)
     if settings.is_development:
         _introduce(settings)
     code = server.serve(settings, ready=partial(_announce, settings))
     if code == server.EXIT_START_FAILED:
         click.echo(
-            f"Could not start. Is another process listening on port {settings.http.port} or {settings.admin.port}?"
-            " PORT and ADMIN_PORT choose others; 0 takes any free one.",
+            f"Could not start; the line before this one says why. It listens on {settings.http.host} port"
+            f" {settings.http.port} and on {settings.admin.host} port {settings.admin.port}: HOST, PORT, ADMIN_HOST and"
+            " ADMIN_PORT choose others, and port 0 takes any free one.",
             err=True,
         )
     sys.exit(code)

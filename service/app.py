@@ -67,11 +67,13 @@ class Application:
     """The surfaces over one instance.
 
     Attributes:
+        door: Lets WebSockets in; our own server asks it before the application.
         public: Serves clients and back ends.
         admin: Serves operators, on a socket of its own; it has no lifespan.
     """
 
     instance: Instance
+    door: Door
     public: Litestar
     admin: Litestar
 
@@ -164,7 +166,7 @@ def build(
         openapi_config=_openapi("Slackwater admin API", "What an operator and the deploy tool work with."),
         logging_config=None,
     )
-    return Application(instance, public, admin)
+    return Application(instance, door, public, admin)
 
 
 def _instance(  # noqa: PLR0913, PLR0917 - what the composition root was given, handed on once

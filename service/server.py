@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from service.app import Application
     from service.realtime.instance import Instance
     from service.settings import Settings
+    from service.ws.endpoint import Door
 
 __all__ = ("EXIT_OK", "EXIT_START_FAILED", "DrainingServer", "serve")
 
@@ -163,7 +164,7 @@ async def _serve(settings: Settings, application: Application, ready: Callable[[
     def started(port: int) -> None:
         ready(application.instance, _address(settings.http.host, port), _address(settings.admin.host, admin_port))
 
-    config = _config(settings, application.public, settings.http.host, settings.http.port, public=True)
+    config = _config(settings, application.public, settings.http.host, settings.http.port, door=application.door)
     server = DrainingServer(config, application.instance, started=started)
     async with asyncio.TaskGroup() as tasks:
         admin_loop = tasks.create_task(admin.main_loop())
@@ -176,7 +177,7 @@ async def _serve(settings: Settings, application: Application, ready: Callable[[
 
 
 def _config(
-    settings: Settings, app: Litestar, host: str, port: int, *, public: bool = False, lifespan: str = "on"
+    settings: Settings, app: Litestar, host: str, port: int, *, door: Door | None = None, lifespan: str = "on"
 ) -> uvicorn.Config:
     limits = settings.limits
     protocol = http_protocol(
@@ -184,7 +185,7 @@ def _config(
         max_sockets=limits.max_connections + _OTHER_SOCKETS,
         send_buffer_bytes=limits.send_buffer_bytes,
         max_frame_bytes=limits.max_frame_bytes,
-        direct_paths=frozenset(path.encode() for path in PATHS) if public else frozenset(),
+        doors={path.encode(): door.enter for path in PATHS} if door is not None else {},
     )
     return uvicorn.Config(
         app,
@@ -192,7 +193,7 @@ def _config(
         port=port,
         http=protocol,
         # Upgrades go to our own protocol, which `HttpProtocol` starts itself; uvicorn only asks whether there is one.
-        ws="websockets-sansio" if public else "none",
+        ws="websockets-sansio" if door is not None else "none",
         lifespan=lifespan,  # type: ignore[arg-type]
         loop="auto",
         backlog=4096,

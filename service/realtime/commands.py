@@ -35,6 +35,7 @@ from service.core.recovery import Page, Recovery, merge, recover
 from service.core.stream import Position
 from service.realtime.context import Call
 from service.realtime.ports import Draft, Event
+from service.realtime.steps import enter_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -566,6 +567,7 @@ async def rpc(context: Context, connection: Connection, request: Request) -> Non
     if method is None:
         connection.reject(request, Errors.METHOD_NOT_FOUND)
         return
+    await enter_task()
     answer = await method(Call(connection.user, connection.client, bytes(params.data)))
     if isinstance(answer, Error):
         connection.reject(request, answer)
@@ -582,6 +584,7 @@ async def send(context: Context, connection: Connection, request: Request) -> No
     if context.procedures.on_send is None:
         connection.close(Disconnects.NOT_AVAILABLE)
         return
+    await enter_task()
     await context.procedures.on_send(Call(connection.user, connection.client, bytes(params.data)))
 
 

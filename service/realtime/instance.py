@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,18 +32,27 @@ class Background:
     def __init__(self, failed: Callable[[str, BaseException], None]) -> None:
         self._failed = failed
         self._group: asyncio.TaskGroup | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def use(self, group: asyncio.TaskGroup) -> None:
         """Run in ``group`` from now on."""
-        self._group = group
+        self._group, self._loop, self._thread = group, asyncio.get_running_loop(), threading.get_ident()
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
-        """Run ``work`` in the background; a defect in it is noted and ends nothing else."""
-        if self._group is None:
+        """Run ``work`` in the background; a defect in it is noted and ends nothing else. From any thread."""
+        if self._group is None or self._loop is None:
             work.close()
             raise RuntimeError("the service has not started yet")
-        task = self._group.create_task(self._guarded(work))
+        if threading.get_ident() == self._thread:
+            self._start(self._group, work)
+        else:
+            # Litestar runs handlers that are no coroutines in threads, and they may publish.
+            self._loop.call_soon_threadsafe(self._start, self._group, work)
+
+    def _start(self, group: asyncio.TaskGroup, work: Coroutine[object, object, None]) -> None:
+        task = group.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

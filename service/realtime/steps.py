@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
-__all__ = ("DONE", "first_step", "rest")
+__all__ = ("DONE", "enter_task", "first_step", "rest")
 
 DONE = object()
 """What `first_step` returns for a coroutine that has ended."""
@@ -35,10 +35,19 @@ def first_step(work: Coroutine[Any, Any, None]) -> object:
 
 
 @types.coroutine
+def enter_task() -> Generator[None, Any, None]:
+    """Go on in a task from here.
+
+    For code of the application, which may begin with a timeout, a task group or a library that asks for its task.
+    """
+    yield
+
+
+@types.coroutine
 def rest(work: Coroutine[Any, Any, T], awaited: object) -> Generator[object, Any, T]:
     """Go on with a coroutine that `first_step` left waiting for ``awaited``.
 
-    The first thing waited for must be a future: what needs to know its task, such as
+    The first thing waited for must be a future, or `enter_task`: what needs to know its task, such as
     ``asyncio.timeout``, may only come later.
     """
     if asyncio.isfuture(awaited):

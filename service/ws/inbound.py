@@ -68,7 +68,8 @@ class Inbound:
         self._max_bytes = max_bytes
         self._reader: StreamReader | None = None
         self._parser: Generator[None, None, Frame] | None = None
-        self._fragments: list[bytes] | None = None
+        # One buffer: a list would hold a million parts of one byte, at forty times their size.
+        self._fragments: bytearray | None = None
         self._opcode = Opcode.TEXT
         self._size = 0
 
@@ -141,13 +142,12 @@ class Inbound:
             self._opcode = frame.opcode
             if frame.fin:
                 return _message(self._opcode, data)
-            self._fragments = []
-        if data:
-            self._fragments.append(data)
+            self._fragments = bytearray()
+        self._fragments += data
         self._size += len(data)
         if not frame.fin:
             return _FRAGMENT
-        data = b"".join(self._fragments)
+        data = bytes(self._fragments)
         self._fragments = None
         self._size = 0
         return _message(self._opcode, data)

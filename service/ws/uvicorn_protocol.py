@@ -1,9 +1,9 @@
 """The transport under uvicorn: writes built frames, and keeps next to nothing for an idle connection.
 
-`HttpProtocol` is uvicorn's own, with a time limit on request heads; it hands an
-upgrade to `WebSocketProtocol`, which runs the ASGI application like any other server
-would. A handler that attaches a connection may return: from then on messages go
-straight to the connection, and neither a task nor the ASGI scope is kept for it.
+`HttpProtocol` is uvicorn's own with bounds on what a request may take. On the paths of
+the client protocol it asks a door, which attaches a connection to the new
+`WebSocketProtocol` on the spot: messages go straight to the connection, and neither a
+task nor an ASGI scope is made. Any other path runs the ASGI application, as every server would.
 Compression is never negotiated: it would cost more memory than all the rest, and a
 frame could not be shared.
 """
@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote
 
@@ -23,22 +24,18 @@ from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Close, Frame, Opcode
 
 from service.core.codes import Disconnect, Disconnects
-from service.realtime.steps import DONE, first_step, rest
 from service.ws import handshake
 from service.ws.inbound import Inbound, Kind, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
     from service.realtime.connection import Connection
 
-__all__ = ("EXTENSION", "HttpProtocol", "WebSocketProtocol", "http_protocol")
-
-EXTENSION: Final = "slackwater.transport"
-"""Key of ``scope["extensions"]`` where a handler finds its `WebSocketProtocol`."""
+__all__ = ("HttpProtocol", "WebSocketProtocol", "http_protocol")
 
 _CLOSE_SECONDS: Final = 5.0
 _MAX_HEAD_BYTES: Final = 64 * 1024
@@ -57,13 +54,14 @@ class HttpProtocol(HttpToolsProtocol):
     to an empty ``Sec-WebSocket-Protocol``, as older Python clients send it.
 
     Attributes:
-        direct_paths: Paths whose handler is our own: its first step needs no task, see ``realtime.steps``.
+        doors: By path, what lets a request in without the application: it accepts and attaches
+            a connection, or refuses, on the spot. Every other path is the application's.
         head_seconds: From the first byte that could begin a head to its end.
         body_seconds: From the end of the head to the end of the body.
         max_sockets: TCP connections at once, WebSockets among them; 0 for no limit.
     """
 
-    direct_paths: frozenset[bytes] = frozenset()
+    doors: Mapping[bytes, Callable[[Mapping[str, Any], WebSocketProtocol], None]] = MappingProxyType({})
     head_seconds = 5.0
     body_seconds = 30.0
     max_sockets = 0
@@ -151,8 +149,7 @@ class HttpProtocol(HttpToolsProtocol):
         )
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
-        path = self.url.partition(b"?")[0]
-        protocol.upgrade(self.scope, self.url, is_direct=path in self.direct_paths)
+        protocol.upgrade(self.scope, self.url, self.doors.get(self.url.partition(b"?")[0]))
 
     def _cannot_upgrade(self) -> str | None:
         """What would mix HTTP into the WebSocket: a request before it that is not answered, or a body of its own."""
@@ -340,29 +337,33 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # The handshake.
 
-    def upgrade(self, request: Mapping[str, Any], target: bytes, *, is_direct: bool) -> None:
+    def upgrade(
+        self,
+        request: Mapping[str, Any],
+        target: bytes,
+        door: Callable[[Mapping[str, Any], WebSocketProtocol], None] | None,
+    ) -> None:
         """Check an upgrade request and run the application for it.
 
         Args:
             request: What uvicorn gathered of it: method, scheme, both addresses, headers.
             target: Path and query, as they came.
-            is_direct: The path's handler is our own, see `HttpProtocol.direct_paths`.
+            door: Of this path, see `HttpProtocol.doors`; None runs the application.
         """
         verdict = handshake.check(request["method"], target, request["headers"])
         if isinstance(verdict, handshake.Rejection):
-            self._refuse(*verdict)
+            self.refuse(*verdict)
             return
         self._accept_key = verdict
+        if door is not None:
+            try:
+                door(request, self)
+            except Exception as error:  # noqa: BLE001 - the root of a connection: it ends, and nothing else
+                self._failed(error)
+            return
         self._events = deque(({"type": "websocket.connect"},))
-        run = self._run(self._scope(request, target))
-        if is_direct:
-            # Our handler ends without waiting for anything, so most connections never cost a task.
-            awaited = first_step(run)
-            if awaited is DONE:
-                return
-            run = rest(run, awaited)
         # The root of the application for this connection; uvicorn's shutdown waits for what is in its set.
-        task = asyncio.get_running_loop().create_task(run)
+        task = asyncio.get_running_loop().create_task(self._run(self._scope(request, target)))
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
 
@@ -384,7 +385,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "headers": headers,
             "subprotocols": [token.strip() for value in offered for token in value.split(",")],
             "state": request["state"],
-            "extensions": {"websocket.http.response": {}, EXTENSION: self},
+            "extensions": {"websocket.http.response": {}},
         }
 
     async def _run(self, scope: dict[str, Any]) -> None:
@@ -392,15 +393,19 @@ class WebSocketProtocol(asyncio.Protocol):
             await self._app(scope, self._receive, self._send)
         except ClientDisconnected:
             pass
-        except Exception:
-            _logger.exception("websocket handler failed")
-            if self._is_accepted:
-                self.close(Disconnects.INTERNAL_ERROR.code, Disconnects.INTERNAL_ERROR.reason)
-            elif not self.transport.is_closing():
-                self.write(_response(HTTPStatus.INTERNAL_SERVER_ERROR, {}, b"internal server error\n"))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
         if self._connection is None and not self._is_closing:
             # A handler that returns without a connection of ours has no more use for the socket.
             self.close(1000, "done") if self._is_accepted else self.transport.close()
+
+    def _failed(self, error: Exception) -> None:
+        """Note a defect in whoever handles the connection, and end it."""
+        _logger.error("websocket handler failed", exc_info=error)
+        if self._is_accepted:
+            self.close(Disconnects.INTERNAL_ERROR.code, Disconnects.INTERNAL_ERROR.reason)
+        elif not self.transport.is_closing():
+            self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, {}, b"internal server error\n")
 
     # The application's side, as ASGI has it.
 
@@ -440,12 +445,12 @@ class WebSocketProtocol(asyncio.Protocol):
             case "websocket.close" if self._is_accepted:
                 self.close(event.get("code", 1000), event.get("reason") or "")
             case "websocket.close":
-                self._refuse(HTTPStatus.FORBIDDEN, {}, b"")
+                self.refuse(HTTPStatus.FORBIDDEN, {}, b"")
             case "websocket.http.response.start":
                 self._refusal = dict(event)
             case "websocket.http.response.body" if self._refusal is not None:
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._refusal["headers"]}
-                self._refuse(self._refusal["status"], headers, event.get("body", b""))
+                self.refuse(self._refusal["status"], headers, event.get("body", b""))
             case kind:
                 raise RuntimeError(f"unexpected ASGI message {kind!r}")
 
@@ -466,7 +471,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._accept_key = ""
         self._is_accepted = True
 
-    def _refuse(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def refuse(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Answer the handshake with a status of HTTP instead, and end."""
         self._begin_closing()
         self.write(_response(status, headers, body))
         self.transport.close()

@@ -19,7 +19,7 @@ from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 from typing_extensions import override
 
-from service.app import build
+from service.app import Application, build
 from service.core.codes import Error
 from service.realtime.ports import Draft
 from service.server import DrainingServer, _config
@@ -168,7 +168,7 @@ async def serve(
         async with _hypercorn(app) as port:
             yield Served(kind, port, instance, clock)
     else:
-        server = _ours(settings, app, instance) if kind is Kind.OURS else _uvicorn(app)
+        server = _ours(settings, application) if kind is Kind.OURS else _uvicorn(app)
         async with _running(server) as port:
             yield Served(kind, port, instance, clock, server.server_state)
 
@@ -187,8 +187,9 @@ class _Draining(DrainingServer):
         yield
 
 
-def _ours(settings: Settings, app: Litestar, instance: Instance) -> uvicorn.Server:
-    config = _config(settings, app, settings.http.host, settings.http.port, public=True)
+def _ours(settings: Settings, application: Application) -> uvicorn.Server:
+    app, instance, door = application.public, application.instance, application.door
+    config = _config(settings, app, settings.http.host, settings.http.port, door=door)
     return _Draining(config, instance, started=lambda _port: None)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from service.ws.inbound import Inbound, Kind, Message
@@ -46,6 +48,22 @@ class TestMessages:
         data = build_frame(TEXT, b"1") + build_frame(PING) + build_frame(TEXT, b"2")
 
         assert [Message(Kind.TEXT, b"1"), Message(Kind.PING), Message(Kind.TEXT, b"2")] == take(data)
+
+    def test_keeps_no_more_than_what_came(self) -> None:
+        """A message in parts of one byte takes its own size, and not forty times as much."""
+        inbound = Inbound(100_000)
+        list(inbound.feed(build_frame(TEXT, b"a", final=False)))
+        part = build_frame(CONT, b"a", final=False) * 1000
+        tracemalloc.start()
+        try:
+            for _ in range(20):
+                assert [] == list(inbound.feed(part))
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert kept < 100_000
+        assert [Message(Kind.TEXT, b"a" * 20_002)] == list(inbound.feed(build_frame(CONT, b"a")))
 
     def test_takes_bytes_one_by_one(self) -> None:
         """Nothing comes before the last of them."""
