@@ -24,14 +24,15 @@ EXIT_SETTINGS = 2
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="slackwater")
+@click.option("--workers", type=int, default=1, help="Of `serve`: anything but 1 is refused.")
 @click.pass_context
-def main(context: click.Context) -> None:
+def main(context: click.Context, workers: int) -> None:
     """Slackwater: real-time messaging for an application that runs as one replica.
 
     Without a command it serves. Settings come from the environment; docs/reference/settings.md lists them.
     """
     if context.invoked_subcommand is None:
-        context.invoke(serve)
+        context.invoke(serve, workers=workers)
 
 
 @main.command()

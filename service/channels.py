@@ -101,8 +101,9 @@ class Channels(ChannelsPlugin):
         inlet.deliver, inlet.failed = deliver, failed
 
     def carry(self, event: Event) -> None:
-        """Put an event on its way to the hub, behind those that are on it."""
-        super().publish(_encode(tuple(event)), _CARRIER)
+        """Put an event on its way to the hub, behind those that are on it; nowhere once the plugin has stopped."""
+        if self._pub_queue is not None:
+            super().publish(_encode(tuple(event)), _CARRIER)
 
     @override
     def publish(self, data: Any, channels: str | Iterable[str]) -> None:

@@ -136,6 +136,10 @@ class Connection:
     async def _finish(self, step: Awaitable[None]) -> None:
         await step
         self.flush()
+        if self._waiting and self.transport.is_over_limit():
+            # As in `_work`: the answer to this one is to be taken before the next is decided.
+            self._is_stalled = True
+            return
         self._go_on()
 
     def _must_hold(self) -> bool:

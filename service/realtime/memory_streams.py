@@ -24,6 +24,7 @@ _TOP_SECONDS = 86_400.0
 _MAX_BYTES = 256 * 1024 * 1024
 _MAX_STREAMS = 100_000  # empty, about 1 KiB each
 _SWEPT_AT_ONCE = 5_000  # a few milliseconds
+_TIDY_FROM = 10_000
 
 
 class MemoryStreams(StreamStore):
@@ -58,6 +59,7 @@ class MemoryStreams(StreamStore):
         self._bytes = 0
         # Every publication that was kept, oldest first; those that a stream has dropped by itself are passed over.
         self._order: deque[tuple[Stream, int]] = deque()
+        self._tidy_at = _TIDY_FROM
         self._streams: dict[str, Stream] = {}
         # Of the names whose streams the next calls of `expire` look at.
         self._unswept: Iterator[str] = iter(())
@@ -110,6 +112,10 @@ class MemoryStreams(StreamStore):
                 before = stream.bytes
                 stream.drop_oldest()
                 self._bytes += stream.bytes - before
+        if len(order) > self._tidy_at:
+            # One publication that is kept for long must not keep the place of every other one made after it.
+            self._order = deque((stream, offset) for stream, offset in order if stream.holds(offset))
+            self._tidy_at = 2 * len(self._order) + _TIDY_FROM
 
     def _expire(self, stream: Stream, now: float) -> None:
         before = stream.bytes

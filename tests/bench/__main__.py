@@ -194,7 +194,9 @@ def _bench(wishes: Wishes, place: Place, progress: Console) -> bool:
         outcomes.append(outcome)
         progress.print(progress_line(outcome, runs=bench.runs), markup=False)
     earlier = _earlier(wishes)
-    written = document(outcomes, machine=describe(), options=_options(wishes, place, asdict(bench.sizes)), at=_at())
+    options = _options(wishes, place, asdict(bench.sizes))
+    # As it is read back, so that it can be compared with what was stored.
+    written = json.loads(json.dumps(document(outcomes, machine=describe(), options=options, at=_at())))
     _show(wishes, bench, outcomes)
     if earlier is not None:
         _compare(earlier, written)

@@ -197,6 +197,20 @@ async def test_second_signal_cuts_the_drain_short() -> None:
             raw.abandon()
 
 
+async def test_two_signals_at_once_cut_the_drain_short() -> None:
+    """The second counts also when it comes before the first was looked at."""
+    async with (
+        ServiceProcess.start(_SLOW_DRAIN) as service,
+        await RawWebSocket.open(service.port) as raw,
+    ):
+        await raw.connect(service.token("42"))
+        service.signal(signal.SIGTERM)
+        service.signal(signal.SIGINT)
+        await raw.expect_closed(3001)
+
+        assert 0 == await service.wait(15)
+
+
 async def test_end_of_the_budget_cuts_the_drain_short() -> None:
     """A drain that was planned to take a minute takes no longer than the process was given when it was told to stop."""
     async with (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -259,8 +260,9 @@ class RawWebSocket:
         self._sock.close()
 
     def finish_sending(self) -> None:
-        """Send the end of the stream, and go on reading."""
-        self._sock.shutdown(socket.SHUT_WR)
+        """Send the end of the stream, and go on reading; a server that has reset the connection needs no end."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
 
     @property
     def local_port(self) -> int:

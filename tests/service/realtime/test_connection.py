@@ -41,11 +41,10 @@ class TestFrames:
     def test_replies_come_in_order(self, world: World) -> None:
         """In one frame, whether they succeed or not, and also when the session refuses them."""
         client = world.connected("1")
-        offer(world, "echo")
         before = len(client.transport.frames)
         huge = "x" * 65_536
         client.send(
-            client.command("rpc", method="echo", data=1),
+            client.command("history", channel="kept:a"),
             client.command("subscribe", channel="nowhere:a"),
             client.command("ping"),
             client.command("publish", channel="plain:a", data=huge),
@@ -53,7 +52,7 @@ class TestFrames:
             client.command("subscribe", channel="plain:a"),
         )
 
-        assert {"data": 1} == client.expect_reply(2, "rpc")
+        assert 0 == client.expect_reply(2, "history")["offset"]
         client.expect_error(3, Errors.UNKNOWN_CHANNEL)
         client.expect_error(4, Errors.NOT_AVAILABLE)
         client.expect_error(5, Errors.BAD_REQUEST)
@@ -147,6 +146,7 @@ class TestWaiting:
         gate.close()
         client.send(client.command("rpc", method="slow", data=1), client.command("rpc", method="slow", data=2))
         client.ask("rpc", method="slow", data=3)
+        world.settle()
         assert [b"1"] == calls
         assert not client.transport.is_reading
         client.expect_no_push()
@@ -166,9 +166,18 @@ class TestWaiting:
         client.expect_reply(2, "rpc")
 
         assert client.transport.is_reading
-        client.ask("rpc", method="slow", data=2)
+        client.ask("subscribe", channel="plain:a")
         assert 0 == len(world.tasks)
-        assert {"data": 2} == client.expect_reply(3, "rpc")
+        assert {} == client.expect_reply(3, "subscribe")
+
+    def test_code_of_the_application_runs_in_a_task(self, world: World) -> None:
+        """It may begin with a timeout or a task group, which ask for the task that they are in."""
+        client = world.connected("1")
+        calls = offer(world, "quick")
+        client.ask("rpc", method="quick", data=1)
+        assert [] == calls
+        assert 1 == len(world.tasks)
+        assert {"data": 1} == client.expect_reply(2, "rpc")
 
     def test_others_do_not_wait(self, world: World) -> None:
         """They are other connections."""
@@ -271,6 +280,7 @@ class TestStalling:
         client = world.connected("1")
         client.transport.is_full = True
         client.send(*(client.command("rpc", method="large", data=number) for number in range(5)))
+        world.settle()
         return client, calls
 
     @pytest.mark.parametrize("by_time", [False, True])
@@ -289,6 +299,7 @@ class TestStalling:
         else:
             client.connection.drained()
             client.connection.drained()
+            world.settle()
 
         assert [b"0", b"1", b"2", b"3", b"4"] == calls
         assert [2, 3, 4, 5, 6] == [message["id"] for message in self.inbox(client) if message]

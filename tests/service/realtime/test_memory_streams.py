@@ -74,6 +74,16 @@ class TestMemory:
             kept = [len((await store.read(channel(known), after=0, limit=9)).items) for known in "abc"]
             assert 7 * sum(kept) == store._bytes <= 25
 
+    async def test_order_holds_no_more_than_history(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One publication that is kept for long does not keep the places of all that were made after it."""
+        monkeypatch.setattr(memory_streams, "_TIDY_FROM", 20)
+        store = streams(ManualClock())
+        await store.append(channel("quiet"), Draft(b"0"))
+        for _ in range(1000):
+            await store.append(channel("busy"), Draft(b"1"))
+        kept = sum(len(stream) for stream in store._streams.values())
+        assert len(store._order) <= 2 * kept + 21
+
     async def test_sweep_takes_its_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A call looks at some streams alone, since everybody waits for it, and the next calls at the others."""
         monkeypatch.setattr(memory_streams, "_SWEPT_AT_ONCE", 3)

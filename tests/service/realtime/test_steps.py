@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.realtime.steps import DONE, first_step, rest
+from service.realtime.steps import DONE, enter_task, first_step, rest
 
 
 async def test_a_coroutine_that_waits_for_nothing_is_done_at_once() -> None:
@@ -158,3 +158,27 @@ async def test_dropping_it_closes_the_coroutine(*, is_closed: bool) -> None:
     dropped.close()
 
     assert ["cleaned up"] == done
+
+
+async def test_entering_a_task() -> None:
+    """What the first step may not do works from there on: a timeout asks for the task that it is in."""
+    done: list[str] = []
+
+    async def work() -> None:
+        await enter_task()
+        async with asyncio.timeout(10):
+            await asyncio.sleep(0)
+        done.append("in time")
+
+    coroutine = work()
+    awaited = first_step(coroutine)
+    assert awaited is not DONE
+    assert [] == done
+
+    async def go_on() -> None:
+        await rest(coroutine, awaited)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(go_on())
+
+    assert ["in time"] == done
