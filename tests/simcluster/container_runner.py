@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.simcluster.clock import rfc3339
@@ -205,10 +206,15 @@ class ContainerRunner:
         mounts = mounts_of(self.spec, context.volumes, data)
         namespace = context.pod["metadata"]["namespace"]
         own = {name: with_addresses(context.registry, namespace, value) for name, value in own.items()}
-        environ = {**image.environ, **own, "HOSTNAME": context.pod["metadata"]["name"], "PYTHONPATH": str(ROOT)}
-        environ = {name: relocated(value, mounts, context.address) for name, value in environ.items()}
-        argv = image.argv(self.spec.get("command"), self.spec.get("args"), environ)
-        return [relocated(part, mounts, context.address) for part in argv], environ
+        place = partial(relocated, mounts=mounts, address=context.address)
+        # What is named as in the container is placed here; the interpreter and the checkout are here already.
+        environ = {name: place(value) for name, value in {**image.environ, **own}.items()}
+        environ |= {"HOSTNAME": context.pod["metadata"]["name"], "PYTHONPATH": str(ROOT)}
+        command, arguments = (
+            [place(part) for part in parts] if (parts := self.spec.get(field)) is not None else None
+            for field in ("command", "args")
+        )
+        return image.argv(command, arguments, environ), environ
 
     async def execute(self, command: list[str]) -> int:
         """Run a command beside it, in its folder; returns the exit code."""

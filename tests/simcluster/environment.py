@@ -110,10 +110,12 @@ def relocated(text: str, mounts: Mapping[str, Path], address: str) -> str:
     """
     if text == _ANY_ADDRESS:
         return address
-    for inside in sorted(mounts, key=len, reverse=True):
-        pattern = rf"(?<![\w./-]){re.escape(inside.rstrip('/'))}(?=/|$|[:;,\s])"
-        text = re.sub(pattern, lambda _, here=mounts[inside]: str(here), text)  # type: ignore[misc]  # a default
-    return text
+    if not mounts:
+        return text
+    # All at once, the longest first: where they are here may lie under a path of the container, such as /tmp.
+    here = {inside.rstrip("/"): folder for inside, folder in mounts.items()}
+    paths = "|".join(re.escape(inside) for inside in sorted(here, key=len, reverse=True))
+    return re.sub(rf"(?<![\w./-])({paths})(?=/|$|[:;,\s])", lambda match: str(here[match[1]]), text)
 
 
 def _address(address: str, match: re.Match[str]) -> str:
