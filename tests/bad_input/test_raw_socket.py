@@ -292,7 +292,7 @@ async def test_message_of_64_kib_passes_and_one_byte_more_does_not(watched: Watc
 
 
 async def test_message_of_10_mib_closes_so_that_clients_come_back(watched: Watched) -> None:
-    """It is refused by its header; what still comes is thrown away."""
+    """It is refused by its header; what still comes is thrown away. Source: RFC 6455 section 10.4."""
     async with await watched.connected() as raw:
         await raw.try_send(build_frame(TEXT, b"x" * (10 * 1024 * _KIB)))
         closed = await raw.until_closed()
@@ -312,7 +312,7 @@ async def test_binary_frame_is_the_wrong_protocol(watched: Watched) -> None:
     "payload", [b"\xff", b'{"id":1,"rpc":{"method":"\xc3\x28"}}', b"\xed\xa0\x80", b"\xf5\x80\x80\x80"]
 )
 async def test_invalid_utf8_is_invalid_data(watched: Watched, payload: bytes) -> None:
-    """Text must be UTF-8."""
+    """Text must be UTF-8. Source: RFC 6455 section 8.1."""
     async with await watched.connected() as raw:
         await raw.send_frame(TEXT, payload)
         await raw.expect_closed(1007)
@@ -321,18 +321,18 @@ async def test_invalid_utf8_is_invalid_data(watched: Watched, payload: bytes) ->
 @pytest.mark.parametrize(
     "frames",
     [
-        pytest.param(build_frame(TEXT, b"{}", masked=False), id="unmasked"),
-        pytest.param(build_frame(TEXT, b"{}", reserved=4), id="reserved-bit"),
-        pytest.param(build_frame(3, b"{}"), id="reserved-opcode"),
-        pytest.param(build_frame(CONTINUATION, b"{}"), id="continuation-of-nothing"),
-        pytest.param(build_frame(TEXT, b"{", final=False) + build_frame(TEXT, b"}"), id="message-in-message"),
-        pytest.param(build_frame(PING, b"x" * 126), id="long-ping"),
-        pytest.param(build_frame(PING, b"x", final=False), id="fragmented-ping"),
-        pytest.param(build_frame(CLOSE, close_payload(1006)), id="close-1006"),
+        pytest.param(build_frame(TEXT, b"{}", masked=False), id="5.1-unmasked"),
+        pytest.param(build_frame(TEXT, b"{}", reserved=4), id="5.2-reserved-bit"),
+        pytest.param(build_frame(3, b"{}"), id="5.2-reserved-opcode"),
+        pytest.param(build_frame(CONTINUATION, b"{}"), id="5.4-continuation-of-nothing"),
+        pytest.param(build_frame(TEXT, b"{", final=False) + build_frame(TEXT, b"}"), id="5.4-message-in-message"),
+        pytest.param(build_frame(PING, b"x" * 126), id="5.5-long-ping"),
+        pytest.param(build_frame(PING, b"x", final=False), id="5.5-fragmented-ping"),
+        pytest.param(build_frame(CLOSE, close_payload(1006)), id="7.4.1-close-1006"),
     ],
 )
 async def test_broken_framing_is_a_protocol_error(watched: Watched, frames: bytes) -> None:
-    """RFC 6455 is kept to."""
+    """What the rules of framing forbid. Source: RFC 6455, in the section that stands with each case."""
     async with await watched.connected() as raw:
         raw.answers_pings = False
         await raw.send(frames)
@@ -340,7 +340,7 @@ async def test_broken_framing_is_a_protocol_error(watched: Watched, frames: byte
 
 
 async def test_fragments_are_one_command(watched: Watched) -> None:
-    """A command in pieces, with a ping between them, is a command."""
+    """A command in pieces, with a ping between them, is a command. Source: RFC 6455 section 5.4."""
     async with await watched.connected() as raw:
         text = b'{"id":60,"unsubscribe":{"channel":"x"}}'
         await raw.send_frame(TEXT, text[:7], final=False)
@@ -444,7 +444,7 @@ async def test_resets_at_every_moment_leave_nothing(watched: Watched) -> None:
     ],
 )
 async def test_bad_handshake_is_refused(watched: Watched, head: bytes) -> None:
-    """What is no upgrade is answered by a status of HTTP, and the end."""
+    """What is no upgrade is answered by a status of HTTP, and the end. Source: RFC 6455 section 4.2.1."""
     async with await RawWebSocket.dial(watched.port) as raw:
         await raw.send(head)
 

@@ -175,7 +175,10 @@ async def test_recovery_fills_what_was_missed(served: Served) -> None:
 
 
 async def test_server_disconnect_carries_code_and_reason(served: Served) -> None:
-    """A connection that the server ends gets the code and the reason in the close frame."""
+    """A connection that the server ends gets the code and the reason in the close frame.
+
+    Source: RFC 6455 section 5.5.1.
+    """
     async with await served.connected("gone") as raw:
         for connection in served.instance.hub.of_user("gone"):
             connection.close(Disconnects.FORCE_DISCONNECT)
@@ -184,7 +187,7 @@ async def test_server_disconnect_carries_code_and_reason(served: Served) -> None
 
 
 async def test_frames_before_a_close_arrive(served: Served) -> None:
-    """What was published before a close is not lost to it."""
+    """What was published before a close is not lost to it. Source: RFC 6455 section 7.1.1."""
     async with await served.connected("last") as raw:
         await raw.subscribe("last-words")
         await served.publish("last-words", b'"bye"')
@@ -197,7 +200,7 @@ async def test_frames_before_a_close_arrive(served: Served) -> None:
 
 
 async def test_client_close_is_answered(served: Served) -> None:
-    """A client that closes gets its close frame back and then the end."""
+    """A client that closes gets its close frame back and then the end. Source: RFC 6455 section 5.5.1."""
     async with await served.connected() as raw:
         await raw.send_frame(CLOSE, b"\x03\xe8bye")
         await raw.expect_closed(1000, answer=False)
@@ -213,7 +216,7 @@ async def test_reset_leaves_nothing(served: Served) -> None:
 
 
 async def test_end_of_stream_leaves_nothing(served: Served) -> None:
-    """So is one whose client just ends the stream."""
+    """So is one whose client just ends the stream. Source: RFC 6455 section 7.1.5."""
     async with await served.connected() as raw:
         raw.finish_sending()
 
@@ -258,7 +261,10 @@ async def test_accepted_handshake_names_the_instance(served: Served) -> None:
     ],
 )
 async def test_foreign_origin_is_refused_before_the_upgrade(served: Served, origin: str) -> None:
-    """Another page is told 403, with the reason as JSON, and no WebSocket is opened."""
+    """Another page is told 403, with the reason as JSON, and no WebSocket is opened.
+
+    Source: RFC 6455 sections 4.2.2 and 10.2.
+    """
     async with await RawWebSocket.handshake(served.port, headers=[("Origin", origin)]) as raw:
         assert 403 == raw.response.status
         assert "origin" == raw.response.json()["error"]
@@ -320,7 +326,7 @@ async def test_gated_service_refuses_the_upgrade(kind: Kind) -> None:
     ],
 )
 async def test_subprotocol_is_chosen_from_what_is_offered(served: Served, offered: str, chosen: str | None) -> None:
-    """The JSON protocol is confirmed when it is offered; nothing else is."""
+    """The JSON protocol is confirmed when it is offered; nothing else is. Source: RFC 6455 section 4.2.2."""
     async with await served.open(headers=[("Sec-WebSocket-Protocol", offered)]) as raw:
         await raw.connect(served.token(served.user()))
 
@@ -354,7 +360,10 @@ async def test_command_at_the_limit_passes_and_one_byte_more_is_refused(served: 
 
 
 async def test_message_over_the_frame_limit_closes_so_that_clients_come_back(kind: Kind) -> None:
-    """A message that is too long ends the connection with a code after which clients reconnect."""
+    """A message that is too long ends the connection with a code after which clients reconnect.
+
+    Source: RFC 6455 section 10.4.
+    """
     async with serve(kind, {"WS_MAX_MESSAGE_BYTES": "65536", "WS_MAX_FRAME_BYTES": "65536"}) as served:
         async with await served.connected() as raw:
             await raw.send(build_frame(TEXT, b" " * 65536 + b"{"))
@@ -414,7 +423,10 @@ async def test_command_before_connect_closes_with_bad_request(served: Served) ->
 
 
 async def test_close_and_commands_in_the_same_bytes(served: Served) -> None:
-    """Commands before a close in the same segment are done, and those behind it are not."""
+    """Commands before a close in the same segment are done, and those behind it are not.
+
+    Source: RFC 6455 section 5.5.1.
+    """
     async with await served.connected() as witness, await served.connected() as raw:
         await witness.subscribe("segment")
         await raw.subscribe("segment")

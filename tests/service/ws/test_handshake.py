@@ -44,7 +44,10 @@ def test_the_example_of_the_rfc() -> None:
 
 @given(requests())
 def test_decides_as_the_library_does(request: tuple[str, list[tuple[bytes, bytes]]]) -> None:
-    """What is recognised at a glance is what a closer look would let in, and nothing else."""
+    """What is recognised at a glance is what a closer look would let in, and nothing else.
+
+    Source: RFC 6455 section 4.2.1.
+    """
     method, headers = request
     fields = Headers((name.decode(), value.decode()) for name, value in headers)
     expected = ServerProtocol().accept(Request("/ws", fields, method))
@@ -61,7 +64,7 @@ def test_decides_as_the_library_does(request: tuple[str, list[tuple[bytes, bytes
 
 @pytest.mark.parametrize("extra", [[], [(b"X-Slackwater-Instance", b"one"), (b"Sec-WebSocket-Protocol", b"a")]])
 def test_the_answer_is_one_head(extra: list[tuple[bytes, bytes]]) -> None:
-    """With everything that was asked to be in it."""
+    """With everything that was asked to be in it. Source: RFC 6455 section 4.2.2."""
     head = switching(ACCEPT, extra).decode()
     first, *fields = head.removesuffix("\r\n\r\n").split("\r\n")
 

@@ -37,14 +37,14 @@ class TestMessages:
         ],
     )
     def test_takes_a_frame(self, frame: bytes, message: Message) -> None:
-        """Whole, and nothing is kept afterwards."""
+        """Whole, and nothing is kept afterwards. Source: RFC 6455 section 5.2."""
         inbound = Inbound(1000)
 
         assert [message] == list(inbound.feed(frame))
         assert inbound.is_idle or message.kind is Kind.CLOSE
 
     def test_takes_several_in_order(self) -> None:
-        """Out of one read."""
+        """Out of one read. Source: RFC 6455 section 5.2."""
         data = build_frame(TEXT, b"1") + build_frame(PING) + build_frame(TEXT, b"2")
 
         assert [Message(Kind.TEXT, b"1"), Message(Kind.PING), Message(Kind.TEXT, b"2")] == take(data)
@@ -66,7 +66,7 @@ class TestMessages:
         assert [Message(Kind.TEXT, b"a" * 20_002)] == list(inbound.feed(build_frame(CONT, b"a")))
 
     def test_takes_bytes_one_by_one(self) -> None:
-        """Nothing comes before the last of them."""
+        """Nothing comes before the last of them. Source: RFC 6455 section 5.2."""
         inbound = Inbound(1000)
         frame = build_frame(TEXT, b"hello")
         for byte in frame[:-1]:
@@ -87,7 +87,10 @@ class TestMessages:
 
     @pytest.mark.parametrize("kind", [TEXT, BINARY])
     def test_joins_fragments(self, kind: int) -> None:
-        """Also around control frames, and when some are empty; the next message begins anew."""
+        """Also around control frames, and when some are empty; the next message begins anew.
+
+        Source: RFC 6455 section 5.4.
+        """
         inbound = Inbound(1000)
         data = (
             build_frame(kind, b"a", final=False)
@@ -102,7 +105,7 @@ class TestMessages:
         assert inbound.is_idle
 
     def test_is_not_idle_between_fragments(self) -> None:
-        """The first ones are kept."""
+        """The first ones are kept. Source: RFC 6455 section 5.4."""
         inbound = Inbound(1000)
         list(inbound.feed(build_frame(TEXT, b"a", final=False)))
         assert not inbound.is_idle
@@ -110,7 +113,7 @@ class TestMessages:
         assert [Message(Kind.TEXT, b"ab")] == list(inbound.feed(build_frame(CONT, b"b")))
 
     def test_a_character_may_be_cut_by_fragments(self) -> None:
-        """The message is UTF-8 as a whole."""
+        """The message is UTF-8 as a whole. Source: RFC 6455 section 5.6."""
         data = build_frame(TEXT, b"\xc3", final=False) + build_frame(CONT, b"\xa9")
 
         assert [Message(Kind.TEXT, "é".encode())] == take(data)
@@ -122,20 +125,20 @@ class TestFaults:
     @pytest.mark.parametrize(
         "data",
         [
-            pytest.param(build_frame(TEXT, b"a", masked=False), id="unmasked"),
-            pytest.param(build_frame(TEXT, b"a", reserved=4), id="compressed"),
-            pytest.param(build_frame(3, b"a"), id="unknown-opcode"),
-            pytest.param(build_frame(11, b"a"), id="unknown-control-opcode"),
-            pytest.param(build_frame(PING, b"a", final=False), id="fragmented-ping"),
-            pytest.param(build_frame(PING, b"a" * 126), id="long-ping"),
-            pytest.param(build_frame(CONT, b"a"), id="continuation-of-nothing"),
-            pytest.param(build_frame(TEXT, b"a", final=False) + build_frame(TEXT, b"b"), id="message-in-a-message"),
-            pytest.param(build_frame(CLOSE, b"\x03"), id="close-of-one-byte"),
-            pytest.param(build_frame(CLOSE, close_payload(1005)), id="close-with-a-reserved-code"),
+            pytest.param(build_frame(TEXT, b"a", masked=False), id="5.1-unmasked"),
+            pytest.param(build_frame(TEXT, b"a", reserved=4), id="5.2-compressed"),
+            pytest.param(build_frame(3, b"a"), id="5.2-unknown-opcode"),
+            pytest.param(build_frame(11, b"a"), id="5.2-unknown-control-opcode"),
+            pytest.param(build_frame(PING, b"a", final=False), id="5.5-fragmented-ping"),
+            pytest.param(build_frame(PING, b"a" * 126), id="5.5-long-ping"),
+            pytest.param(build_frame(CONT, b"a"), id="5.4-continuation-of-nothing"),
+            pytest.param(build_frame(TEXT, b"a", final=False) + build_frame(TEXT, b"b"), id="5.4-message-in-a-message"),
+            pytest.param(build_frame(CLOSE, b"\x03"), id="5.5.1-close-of-one-byte"),
+            pytest.param(build_frame(CLOSE, close_payload(1005)), id="7.4.1-close-with-a-reserved-code"),
         ],
     )
     def test_protocol_error(self, data: bytes) -> None:
-        """1002, with a reason, and nothing is read behind it."""
+        """1002, with a reason, and nothing is read behind it; the section stands with each case. Source: RFC 6455."""
         (fault,) = take(data + build_frame(TEXT, b"behind"))
 
         assert (Kind.FAULT, 1002) == (fault.kind, fault.code)
@@ -152,13 +155,13 @@ class TestFaults:
         ],
     )
     def test_invalid_utf8(self, data: bytes) -> None:
-        """1007."""
+        """1007. Source: RFC 6455 section 8.1."""
         assert [Message(Kind.FAULT, code=1007, reason="text is not UTF-8")] == take(data)
 
     @pytest.mark.parametrize("extra", [0, 1])
     @pytest.mark.parametrize("parts", [1, 2, 4])
     def test_message_size(self, parts: int, extra: int) -> None:
-        """At the limit, and one byte past it 1009; fragments are added up."""
+        """At the limit, and one byte past it 1009; fragments are added up. Source: RFC 6455 section 10.4."""
         size = 1000 // parts
         sizes = [size] * (parts - 1) + [size + extra]
         data = b"".join(
@@ -170,7 +173,7 @@ class TestFaults:
         assert [fault if extra else Message(Kind.TEXT, b"x" * 1000)] == take(data)
 
     def test_a_message_that_is_too_big_is_refused_by_its_header(self) -> None:
-        """Before its payload is read or kept."""
+        """Before its payload is read or kept. Source: RFC 6455 section 10.4."""
         (fault,) = take(build_frame(TEXT, b"", length=2**40))
 
         assert 1009 == fault.code
@@ -184,7 +187,7 @@ class TestFaults:
             assert [Message(Kind.TEXT, b"x" * 10)] == list(inbound.feed(data))
 
     def test_nothing_is_read_behind_a_close(self) -> None:
-        """The client has nothing more to say."""
+        """The client has nothing more to say. Source: RFC 6455 section 5.5.1."""
         data = build_frame(CLOSE, close_payload(1000)) + build_frame(TEXT, b"late")
 
         assert [Kind.CLOSE] == [message.kind for message in take(data)]

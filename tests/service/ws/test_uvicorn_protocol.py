@@ -152,7 +152,7 @@ async def raw(served: Served) -> AsyncIterator[RawWebSocket]:
 
 
 async def test_handshake_proves_that_the_key_was_read(served: Served) -> None:
-    """The answer holds the digest of the key. Source: section 4.2.2."""
+    """The answer holds the digest of the key. Source: RFC 6455 section 4.2.2."""
     key = base64.b64encode(b"0123456789abcdef").decode()
     async with await served.open(headers=[("Sec-WebSocket-Key", key)]) as raw:
         digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode(), usedforsecurity=False).digest()
@@ -162,7 +162,7 @@ async def test_handshake_proves_that_the_key_was_read(served: Served) -> None:
 
 
 async def test_empty_subprotocol_header_is_no_offer(served: Served) -> None:
-    """Older Python clients send the header without a value; they are let in."""
+    """Older Python clients send the header without a value; they are let in. Source: RFC 6455 section 4.2.2."""
     async with await served.open(headers=[("Sec-WebSocket-Protocol", "")]) as raw:
         assert "sec-websocket-protocol" not in raw.response.headers
 
@@ -170,7 +170,7 @@ async def test_empty_subprotocol_header_is_no_offer(served: Served) -> None:
 
 
 async def test_compression_is_never_negotiated(served: Served) -> None:
-    """An offer of permessage-deflate is passed over."""
+    """An offer of permessage-deflate is passed over. Source: RFC 6455 section 9.1."""
     offer = ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")
     async with await served.open(headers=[offer]) as raw:
         assert "sec-websocket-extensions" not in raw.response.headers
@@ -186,7 +186,10 @@ async def test_compression_is_never_negotiated(served: Served) -> None:
     ],
 )
 async def test_bad_handshake_is_refused(served: Served, headers: list[tuple[str, str]], leave_out: list[str]) -> None:
-    """A handshake that is not right gets a status of HTTP, the version that is spoken, and the end."""
+    """A handshake that is not right gets a status of HTTP, the version that is spoken, and the end.
+
+    Source: RFC 6455 sections 4.2.1 and 4.4.
+    """
     async with await RawWebSocket.dial(served.port) as raw:
         await raw.send(upgrade_request(headers=headers, leave_out=leave_out))
 
@@ -199,14 +202,14 @@ async def test_bad_handshake_is_refused(served: Served, headers: list[tuple[str,
 
 
 async def test_handshake_to_an_unknown_path_is_refused(served: Served) -> None:
-    """There is a WebSocket only where there is one."""
+    """There is a WebSocket only where there is one. Source: RFC 6455 section 4.2.2."""
     async with await RawWebSocket.handshake(served.port, "/nowhere") as raw:
         assert raw.response.status in (403, 404)
         await raw.expect_end()
 
 
 async def test_upgrade_by_post_is_refused(served: Served) -> None:
-    """Only GET opens a WebSocket."""
+    """Only GET opens a WebSocket. Source: RFC 6455 section 4.2.1."""
     async with await RawWebSocket.dial(served.port) as raw:
         await raw.send(upgrade_request().replace(b"GET ", b"POST ", 1))
 
@@ -392,7 +395,7 @@ async def test_resets_at_every_moment_leave_nothing(served: Served) -> None:
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 async def test_message_of_any_length_comes_back(raw: RawWebSocket, opcode: int, size: int) -> None:
-    """Every form of the length is read and written."""
+    """Every form of the length is read and written. Source: RFC 6455 section 5.2."""
     await raw.send_frame(opcode, b"a" * size)
 
     assert b"a" * size == (await raw.expect_frame(opcode)).payload
@@ -400,14 +403,14 @@ async def test_message_of_any_length_comes_back(raw: RawWebSocket, opcode: int, 
 
 @pytest.mark.parametrize(("size", "length_bytes"), [(1, 2), (1, 8), (125, 8), (126, 8), (0, 2)])
 async def test_longer_form_of_a_length_is_read(raw: RawWebSocket, size: int, length_bytes: int) -> None:
-    """A sender must use the shortest form; to take a longer one does no harm."""
+    """A sender must use the shortest form; to take a longer one does no harm. Source: RFC 6455 section 5.2."""
     await raw.send_frame(TEXT, b"a" * size, length_bytes=length_bytes)
 
     assert b"a" * size == (await raw.expect_frame(TEXT)).payload
 
 
 async def test_frame_byte_by_byte_is_one_message(raw: RawWebSocket) -> None:
-    """It does not matter how the bytes arrive."""
+    """It does not matter how the bytes arrive. Source: RFC 6455 section 5.2."""
     for byte in build_frame(TEXT, "grüße".encode()):
         await raw.send(bytes((byte,)))
 
@@ -415,14 +418,17 @@ async def test_frame_byte_by_byte_is_one_message(raw: RawWebSocket) -> None:
 
 
 async def test_many_messages_in_one_segment_keep_their_order(raw: RawWebSocket) -> None:
-    """Each comes back, in order, though the handler takes one at a time."""
+    """Each comes back, in order, though the handler takes one at a time. Source: RFC 6455 section 5.2."""
     await raw.send(b"".join(build_frame(TEXT, b"%d" % number) for number in range(500)))
 
     assert [b"%d" % number for number in range(500)] == [(await raw.expect_frame(TEXT)).payload for _ in range(500)]
 
 
 async def test_fragments_with_control_frames_between_are_one_message(raw: RawWebSocket) -> None:
-    """Control frames are answered at once, and the message is put together around them. Source: section 5.4."""
+    """Control frames are answered at once, and the message is put together around them.
+
+    Source: RFC 6455 section 5.4.
+    """
     await raw.send_frame(TEXT, b"one ", final=False)
     await raw.send_frame(PING, b"between")
 
@@ -436,7 +442,7 @@ async def test_fragments_with_control_frames_between_are_one_message(raw: RawWeb
 
 
 async def test_binary_fragments_are_one_message(raw: RawWebSocket) -> None:
-    """The first fragment says of which kind the message is."""
+    """The first fragment says of which kind the message is. Source: RFC 6455 section 5.4."""
     await raw.send(
         build_frame(BINARY, b"\xff", final=False)
         + build_frame(CONTINUATION, b"\xfe", final=False)
@@ -447,7 +453,7 @@ async def test_binary_fragments_are_one_message(raw: RawWebSocket) -> None:
 
 
 async def test_character_may_be_split_over_fragments(raw: RawWebSocket) -> None:
-    """UTF-8 holds for the message, not for the fragment."""
+    """UTF-8 holds for the message, not for the fragment. Source: RFC 6455 section 5.6."""
     text = "日本".encode()
     await raw.send_frame(TEXT, text[:2], final=False)
     await raw.send_frame(CONTINUATION, text[2:4], final=False)
@@ -458,7 +464,7 @@ async def test_character_may_be_split_over_fragments(raw: RawWebSocket) -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"p" * 125])
 async def test_ping_comes_back_as_pong(raw: RawWebSocket, payload: bytes) -> None:
-    """With the same payload. Source: section 5.5.3."""
+    """With the same payload. Source: RFC 6455 section 5.5.3."""
     await raw.send_frame(PING, payload)
 
     assert payload == (await raw.expect_frame(PONG)).payload
@@ -467,26 +473,27 @@ async def test_ping_comes_back_as_pong(raw: RawWebSocket, payload: bytes) -> Non
 @pytest.mark.parametrize(
     "frames",
     [
-        pytest.param(build_frame(TEXT, b"a", masked=False), id="unmasked"),
-        pytest.param(build_frame(PING, b"", masked=False), id="unmasked-ping"),
-        *(pytest.param(build_frame(TEXT, b"a", reserved=bit), id=f"reserved-bit-{bit}") for bit in (1, 2, 4, 7)),
-        *(pytest.param(build_frame(opcode, b"a"), id=f"opcode-{opcode:x}") for opcode in (3, 7, 0xB, 0xF)),
-        pytest.param(build_frame(PING, b"a" * 126), id="long-ping"),
-        pytest.param(build_frame(CLOSE, close_payload(1000, "r" * 124)), id="long-close"),
-        pytest.param(build_frame(PING, b"a", final=False), id="fragmented-ping"),
-        pytest.param(build_frame(CLOSE, b"", final=False), id="fragmented-close"),
-        pytest.param(build_frame(CONTINUATION, b"a"), id="continuation-of-nothing"),
+        pytest.param(build_frame(TEXT, b"a", masked=False), id="5.1-unmasked"),
+        pytest.param(build_frame(PING, b"", masked=False), id="5.1-unmasked-ping"),
+        *(pytest.param(build_frame(TEXT, b"a", reserved=bit), id=f"5.2-reserved-bit-{bit}") for bit in (1, 2, 4, 7)),
+        *(pytest.param(build_frame(opcode, b"a"), id=f"5.2-opcode-{opcode:x}") for opcode in (3, 7, 0xB, 0xF)),
+        pytest.param(build_frame(PING, b"a" * 126), id="5.5-long-ping"),
+        pytest.param(build_frame(CLOSE, close_payload(1000, "r" * 124)), id="5.5-long-close"),
+        pytest.param(build_frame(PING, b"a", final=False), id="5.5-fragmented-ping"),
+        pytest.param(build_frame(CLOSE, b"", final=False), id="5.5-fragmented-close"),
+        pytest.param(build_frame(CONTINUATION, b"a"), id="5.4-continuation-of-nothing"),
+        pytest.param(build_frame(TEXT, b"a", final=False) + build_frame(TEXT, b"b"), id="5.4-message-inside-another"),
         pytest.param(
-            build_frame(TEXT, b"a", final=False) + build_frame(TEXT, b"b"), id="message-inside-a-fragmented-one"
+            build_frame(TEXT, b"a") + build_frame(CONTINUATION, b"b", final=False), id="5.4-continuation-after-a-whole"
         ),
-        pytest.param(
-            build_frame(TEXT, b"a") + build_frame(CONTINUATION, b"b", final=False), id="continuation-after-a-whole-one"
-        ),
-        pytest.param(build_frame(CLOSE, b"\x03"), id="close-of-one-byte"),
+        pytest.param(build_frame(CLOSE, b"\x03"), id="5.5.1-close-of-one-byte"),
     ],
 )
 async def test_broken_rule_closes_with_1002(served: Served, frames: bytes) -> None:
-    """What RFC 6455 forbids is a protocol error, and nothing behind it is read."""
+    """What RFC 6455 forbids is a protocol error, and nothing behind it is read.
+
+    Source: RFC 6455 sections 5.1, 5.2, 5.4, 5.5 and 7.4.1.
+    """
     async with await served.open("/echo") as raw:
         await raw.send(frames + build_frame(TEXT, b"behind"))
         reason = await raw.expect_closed(1002)
@@ -508,7 +515,7 @@ async def test_broken_rule_closes_with_1002(served: Served, frames: bytes) -> No
     ],
 )
 async def test_text_that_is_not_utf8_closes_with_1007(served: Served, frames: bytes) -> None:
-    """Source: section 8.1."""
+    """Source: RFC 6455 section 8.1."""
     async with await served.open("/echo") as raw:
         await raw.send(frames)
         await raw.expect_closed(1007)
@@ -527,7 +534,7 @@ async def test_text_that_is_not_utf8_closes_with_1007(served: Served, frames: by
     ],
 )
 async def test_message_too_big_is_refused_by_its_header(served: Served, frames: bytes) -> None:
-    """The payload is not waited for, let alone kept."""
+    """The payload is not waited for, let alone kept. Source: RFC 6455 sections 7.4.1 and 10.4."""
     async with await served.open("/echo") as raw:
         await raw.send(frames)
         reason = await raw.expect_closed(1009)
@@ -536,7 +543,7 @@ async def test_message_too_big_is_refused_by_its_header(served: Served, frames: 
 
 
 async def test_endless_fragments_are_refused(raw: RawWebSocket) -> None:
-    """The limit holds for a message, in however many pieces it comes."""
+    """The limit holds for a message, in however many pieces it comes. Source: RFC 6455 sections 7.4.1 and 10.4."""
     piece = build_frame(CONTINUATION, b"a" * 1000, final=False)
     await raw.send_frame(TEXT, b"", final=False)
     for _ in range(100):
@@ -552,7 +559,10 @@ async def test_endless_fragments_are_refused(raw: RawWebSocket) -> None:
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 3000, 3999, 4000, 4999])
 async def test_close_comes_back_with_its_code(raw: RawWebSocket, code: int) -> None:
-    """The handler is told the code and the reason, the peer gets the code back."""
+    """The handler is told the code and the reason, the peer gets the code back.
+
+    Source: RFC 6455 sections 5.5.1 and 7.4.2.
+    """
     await raw.send_frame(CLOSE, close_payload(code, "grund"))
     await raw.expect_closed(code, answer=False)
     await until(lambda: bool(elsewhere.closes), "the handler was told")
@@ -561,20 +571,23 @@ async def test_close_comes_back_with_its_code(raw: RawWebSocket, code: int) -> N
 
 
 async def test_close_without_a_code_comes_back_without_one(raw: RawWebSocket) -> None:
-    """1005 stands for none and is never sent."""
+    """1005 stands for none and is never sent. Source: RFC 6455 section 7.1.5."""
     await raw.send_frame(CLOSE)
     await raw.expect_closed(1005, answer=False)
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
 async def test_close_with_a_code_that_may_not_be_sent_is_an_error(raw: RawWebSocket, code: int) -> None:
-    """Source: section 7.4."""
+    """Source: RFC 6455 section 7.4."""
     await raw.send_frame(CLOSE, close_payload(code))
     await raw.expect_closed(1002)
 
 
 async def test_server_waits_for_the_close_of_the_peer(served: Served) -> None:
-    """After its close the server drops what still comes, and ends with the peer's close."""
+    """After its close the server drops what still comes, and ends with the peer's close.
+
+    Source: RFC 6455 sections 5.5.1 and 7.1.1.
+    """
     async with await served.connected("polite") as raw:
         for connection in served.instance.hub.of_user("polite"):
             connection.close(Disconnects.FORCE_DISCONNECT)
@@ -589,7 +602,7 @@ async def test_server_waits_for_the_close_of_the_peer(served: Served) -> None:
 
 
 async def test_peer_that_never_answers_a_close_is_dropped(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody keeps a socket by saying nothing."""
+    """Nobody keeps a socket by saying nothing. Source: RFC 6455 section 7.1.1."""
     monkeypatch.setattr(uvicorn_protocol, "_CLOSE_SECONDS", 0.2)
     async with await served.connected("mute") as raw:
         for connection in served.instance.hub.of_user("mute"):
@@ -599,7 +612,7 @@ async def test_peer_that_never_answers_a_close_is_dropped(served: Served, monkey
 
 
 async def test_slow_reader_that_never_reads_again_is_dropped(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its close frame cannot be sent, so its socket is taken away."""
+    """Its close frame cannot be sent, so its socket is taken away. Source: RFC 6455 section 7.1.1."""
     monkeypatch.setattr(uvicorn_protocol, "_CLOSE_SECONDS", 0.2)
     async with await served.connected("dead", receive_buffer_bytes=4096) as raw:
         await raw.subscribe("dead")
@@ -611,7 +624,7 @@ async def test_slow_reader_that_never_reads_again_is_dropped(served: Served, mon
 
 @pytest.mark.parametrize("how", ["reset", "end"])
 async def test_handler_is_told_when_the_connection_breaks(served: Served, how: str) -> None:
-    """A connection without a close frame ends with 1006 for the handler."""
+    """A connection without a close frame ends with 1006 for the handler. Source: RFC 6455 section 7.1.5."""
     async with await served.open("/echo") as raw:
         if how == "reset":
             raw.reset()
