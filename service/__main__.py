@@ -1,25 +1,35 @@
-"""``python -m service``: serve, or print a token."""
+"""``python -m service``: serve, print a token, or take care of the database."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import structlog
 
 from service import __version__
-from service.errors import SettingsError
+from service.clock import SystemClock
+from service.errors import DatabaseError, DatabaseUnavailable, DatabaseUnfit, SettingsError
 from service.ids import SystemIds
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from service.db.database import Database
     from service.realtime.instance import Instance
     from service.settings import Settings
 
+EXIT_FINDINGS = 1
 EXIT_SETTINGS = 2
+EXIT_UNFIT = 3
+EXIT_UNAVAILABLE = 4
+
+_RETRY_SECONDS = 0.5
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,6 +106,98 @@ def apikey() -> None:
     click.echo(SystemIds().secret())
 
 
+@main.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 when there is something to migrate.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=0,
+    show_default=True,
+    help="Seconds to wait for a database that does not answer yet.",
+)
+def migrate(*, check: bool, wait: float) -> None:
+    """Bring the database of DATABASE_URL to the schema that this version needs.
+
+    Nothing is ever taken away, so that the version before can go on with it. Several at once wait for each
+    other. Exits with 3 when a person has to change something first, and with 4 when the database cannot be reached.
+    """
+    from service.db import migrate as migrations  # noqa: PLC0415 - the drivers are slow to import
+    from service.db import schema  # noqa: PLC0415
+
+    async def work(database: Database) -> int:
+        if not check:
+            before, after = await migrations.migrate(database)
+            schema.check(after)
+            how = f"migrated from level {before.level}" if before.is_behind else "nothing to migrate"
+            click.echo(f"{database.target}: {how}; the schema is of level {after.level}.")
+            return 0
+        found = await migrations.current(database)
+        if found.is_behind:
+            click.echo(f"{database.target}: the schema is of level {found.level}, and level {schema.LEVEL} is needed.")
+            return EXIT_FINDINGS
+        schema.check(found)
+        click.echo(f"{database.target}: nothing to migrate; the schema is of level {found.level}.")
+        return 0
+
+    _on_database(work, wait_seconds=wait)
+
+
+@main.command("new-epoch")
+def new_epoch() -> None:
+    """Say that the database has lost something, as after a restore of a backup.
+
+    Every stream gets a new epoch, so that clients which were further than the backup are told that they
+    missed something. Postgres notices a promotion and a recovery to a point in time by itself.
+    """
+    from service.db import identity  # noqa: PLC0415 - the drivers are slow to import
+
+    async def work(database: Database) -> int:
+        epoch = SystemIds().epoch()
+        await identity.renew(database, epoch)
+        click.echo(f"{database.target}: the epoch is {epoch} from now on.")
+        return 0
+
+    _on_database(work, wait_seconds=0)
+
+
+def _on_database(work: Callable[[Database], Awaitable[int]], *, wait_seconds: float) -> NoReturn:
+    """Do something with the database of the environment, and exit with what it returns."""
+    from service.db.database import Database  # noqa: PLC0415 - the drivers are slow to import
+    from service.settings import load_database  # noqa: PLC0415
+
+    try:
+        database = Database.of(load_database(os.environ))
+    except SettingsError as error:
+        _refuse(error)
+    if database is None:
+        click.echo("DATABASE_URL is memory: - there is no database, and nothing to do.")
+        sys.exit(0)
+    try:
+        sys.exit(asyncio.run(_retry(work, database, wait_seconds)))
+    except DatabaseUnfit as error:
+        click.echo(f"{database.target}: {error}", err=True)
+        sys.exit(EXIT_UNFIT)
+    except DatabaseError as error:
+        click.echo(f"{database.target}: {error}", err=True)
+        sys.exit(EXIT_UNAVAILABLE)
+
+
+async def _retry(work: Callable[[Database], Awaitable[int]], database: Database, wait_seconds: float) -> int:
+    """Do something until the database answers or the time is over."""
+    clock = SystemClock()
+    deadline = clock.now() + wait_seconds
+    try:
+        while True:
+            try:
+                return await work(database)
+            except DatabaseUnavailable:
+                if clock.now() >= deadline:
+                    raise
+            await asyncio.sleep(_RETRY_SECONDS)
+    finally:
+        await database.close()
+
+
 def _load(environ: dict[str, str]) -> Settings:
     from service.settings import load  # noqa: PLC0415
 
@@ -103,10 +205,9 @@ def _load(environ: dict[str, str]) -> Settings:
         return load(environ, secret=SystemIds().secret)
     except SettingsError as error:
         _refuse(error)
-        raise
 
 
-def _refuse(error: SettingsError) -> None:
+def _refuse(error: SettingsError) -> NoReturn:
     """Print every problem and end."""
     click.echo(str(error), err=True)
     sys.exit(EXIT_SETTINGS)

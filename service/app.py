@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from litestar import Litestar
+from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components
@@ -18,32 +19,26 @@ from service.api.admin import create_admin_router
 from service.api.health import create_health_router
 from service.api.host import loopback_only
 from service.api.metrics import create_metrics_router
+from service.api.organizations import create_organizations_router
 from service.api.page import IssueDemoToken, create_page_router
+from service.api.requests import explain_unmatched
 from service.api.server_api import SECURITY_SCHEMES, create_server_api_router
+from service.api.tokens import create_tokens_router
 from service.auth.origins import AllowedOrigins
-from service.auth.probe import ProbeTokens, ProbingVerifier
-from service.auth.tokens import TokenKeys, issue
-from service.channels import Channels, PluginBroker
+from service.auth.probe import ProbeTokens
+from service.auth.tokens import issue
+from service.channels import Channels
 from service.clock import Clock, SystemClock
-from service.core.limits import RateLimit
-from service.core.phase import Phase
-from service.core.session import SessionLimits
-from service.core.wheel import Wheel
+from service.composition import Outside, create_instance
+from service.db.database import Database
 from service.ids import Ids, SystemIds
 from service.observability.figures import Figures
 from service.observability.logs import LoggingObserver
 from service.observability.metrics import Metrics
 from service.observability.observers import Observers
-from service.realtime.admission import Admission, AdmissionLimits
-from service.realtime.announcements import Announcements
-from service.realtime.context import Context, Limits, Procedures
-from service.realtime.drainer import Drainer
-from service.realtime.hub import Hub
-from service.realtime.instance import Background, DrainDefaults, Instance
-from service.realtime.lifecycle import Lifecycle
-from service.realtime.memory_streams import MemoryStreams
-from service.realtime.publisher import Publisher
-from service.realtime.ticker import TICK_SECONDS, Ticker
+from service.realtime.context import Procedures
+from service.realtime.instance import Instance
+from service.realtime.ports import Observer
 from service.ws.endpoint import Door, create_endpoint
 
 if TYPE_CHECKING:
@@ -52,12 +47,10 @@ if TYPE_CHECKING:
 
     from litestar.types import ControllerRouterHandler, Scope
 
-    from service.realtime.ports import Observer
     from service.settings import Settings
 
 __all__ = ("Application", "build", "create_app")
 
-_PAGE_BYTES: Final = 768 * 1024
 _PATIENCE_SECONDS: Final = 3.0
 """What commands that still wait have left once every connection is gone; the platform's patience is short by then."""
 
@@ -70,12 +63,14 @@ class Application:
         door: Lets WebSockets in; our own server asks it before the application.
         public: Serves clients and back ends.
         admin: Serves operators, on a socket of its own; it has no lifespan.
+        database: What is kept; None when nothing is.
     """
 
     instance: Instance
     door: Door
     public: Litestar
     admin: Litestar
+    database: Database | None
 
 
 def create_app(
@@ -117,7 +112,9 @@ def build(
     channels = Channels()
     admin_key = settings.admin.key
     probe = ProbeTokens(admin_key.reveal() if admin_key is not None else ids.secret(), wall=clock.wall, ids=ids)
-    instance = _instance(settings, clock, ids, observer, channels, procedures, probe)
+    database = Database.of(settings)
+    outside = Outside(clock, ids, observer)
+    instance = create_instance(settings, outside, channels, procedures or Procedures(), probe, database)
     metrics.watch(instance)
     figures = Figures(instance, metrics, settings.limits)
     door = Door(
@@ -133,6 +130,8 @@ def build(
     routes: list[ControllerRouterHandler] = [
         create_endpoint(door),
         create_server_api_router(instance, settings.api, settings.http),
+        create_organizations_router(instance, settings.api, ids),
+        create_tokens_router(instance, settings.api, settings.tokens),
         create_health_router(instance, figures),
         *route_handlers,
     ]
@@ -142,10 +141,11 @@ def build(
     public = Litestar(
         route_handlers=routes,
         plugins=[channels],
-        lifespan=[_running(instance, figures)],
+        lifespan=[_running(instance, figures, database)],
         on_startup=[_start_serving(instance, channels)],
         middleware=[loopback_only] if settings.is_development else [],
         after_exception=[_noting(observer)],
+        exception_handlers={HTTPException: explain_unmatched},
         request_max_body_size=settings.http.max_body_bytes,
         openapi_config=_openapi(
             "Slackwater",
@@ -166,114 +166,7 @@ def build(
         openapi_config=_openapi("Slackwater admin API", "What an operator and the deploy tool work with."),
         logging_config=None,
     )
-    return Application(instance, door, public, admin)
-
-
-def _instance(  # noqa: PLR0913, PLR0917 - what the composition root was given, handed on once
-    settings: Settings,
-    clock: Clock,
-    ids: Ids,
-    observer: Observer,
-    channels: Channels,
-    procedures: Procedures | None,
-    probe: ProbeTokens,
-) -> Instance:
-    hub = Hub(soon=_next_turn, now=clock.now, observer=observer)
-    broker = PluginBroker(channels)
-    hub.use(broker)
-    streams = MemoryStreams(now=clock.now, new_epoch=ids.epoch, max_bytes=settings.channels.history_max_bytes)
-    publisher = Publisher(streams, broker, observer)
-    background = Background(observer.failed)
-    channels.connect(publisher, settings.namespaces, background)
-    lifecycle = Lifecycle(now=clock.now, wall=clock.wall, observer=observer)
-    announcements = Announcements(hub, now=clock.now)
-    drainer = Drainer(hub, lifecycle, announcements, observer, now=clock.now)
-    limits = settings.limits
-    context = Context(
-        hub=hub,
-        publisher=publisher,
-        streams=streams,
-        tokens=ProbingVerifier(_token_keys(settings), clock.wall, probe),
-        namespaces=settings.namespaces,
-        limits=_limits(settings),
-        messages=RateLimit(limits.messages_per_minute),
-        commands=RateLimit(limits.commands_per_minute),
-        refusals=RateLimit(0),
-        wheel=Wheel(grain_seconds=TICK_SECONDS, now=clock.now()),
-        procedures=procedures or Procedures(),
-        observer=observer,
-        tasks=background,
-        clock=clock,
-        ids=ids,
-        version=__version__,
-        greet=announcements.greet,
-        allow_anonymous=settings.channels.anonymous,
-        personal_channels=settings.channels.personal_channels,
-    )
-    admission_limits = AdmissionLimits(
-        connections=limits.max_connections,
-        unauthenticated=limits.max_unauthenticated,
-        per_address=limits.max_connections_per_address,
-    )
-    return Instance(
-        id=ids.uuid(),
-        version=__version__,
-        image_digest=settings.process.image_digest,
-        started_at=clock.now(),
-        context=context,
-        lifecycle=lifecycle,
-        announcements=announcements,
-        drainer=drainer,
-        admission=Admission(hub, lifecycle, admission_limits, observer),
-        admission_limits=admission_limits,
-        ticker=Ticker(context, lifecycle, announcements, drainer),
-        background=background,
-        drain_defaults=DrainDefaults(
-            grace_seconds=settings.drain.grace_seconds,
-            spread_seconds=settings.drain.spread_for,
-            budget_seconds=settings.drain.budget_seconds,
-        ),
-        ttl_seconds=settings.admin.ttl_seconds,
-    )
-
-
-def _next_turn(call: Callable[[], None]) -> None:
-    """Call in the loop's next turn: publications whose bytes have come by then are joined with those of this one.
-
-    Measured with 32 in flight: 26 publications in a frame in place of 11, and twice the deliveries a second.
-    """
-    loop = asyncio.get_running_loop()
-    loop.call_soon(loop.call_soon, call)
-
-
-def _limits(settings: Settings) -> Limits:
-    limits = settings.limits
-    return Limits(
-        session=SessionLimits(
-            message_bytes=limits.max_message_bytes,
-            commands_per_frame=limits.max_commands_per_frame,
-            ping_seconds=limits.ping_interval_seconds,
-            pong_seconds=limits.pong_timeout_seconds,
-            connect_seconds=limits.connect_timeout_seconds,
-            idle_seconds=limits.idle_timeout_seconds,
-        ),
-        channels_per_client=limits.max_channels_per_client,
-        connections_per_user=limits.max_connections_per_user,
-        refusals_per_minute=limits.refusals_per_minute,
-        # A recovery must fit into the send buffer with room to spare, or it would make its own client slow.
-        page_bytes=min(_PAGE_BYTES, limits.send_buffer_bytes * 3 // 4),
-    )
-
-
-def _token_keys(settings: Settings) -> TokenKeys:
-    tokens = settings.tokens
-    return TokenKeys(
-        hmac_secret=tokens.hmac_secret.reveal().encode() if tokens.hmac_secret is not None else None,
-        rsa_public_pem=tokens.rsa_public_key,
-        ecdsa_public_pem=tokens.ecdsa_public_key,
-        audience=tokens.audience,
-        issuer=tokens.issuer,
-    )
+    return Application(instance, door, public, admin, database)
 
 
 def _origins(settings: Settings) -> AllowedOrigins:
@@ -318,19 +211,29 @@ def _noting(observer: Observer) -> Callable[[Exception, Scope], Awaitable[None]]
     return note
 
 
-def _running(instance: Instance, figures: Figures) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+def _running(
+    instance: Instance, figures: Figures, database: Database | None
+) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
             instance.background.use(group)
-            clocks = (group.create_task(instance.ticker.run()), group.create_task(figures.run()))
+            loops = (instance.ticker.run, figures.run, *instance.loops)
+            running = [group.create_task(loop()) for loop in loops]
+            keeper = group.create_task(instance.succession.run())
             try:
                 yield
             finally:
+                instance.succession.retire()
                 instance.close()
-                for task in clocks:
+                for task in running:
                     task.cancel()
+                # The lock is proven until the last commit is done, and marked as released after it.
                 await instance.background.end(patience_seconds=_PATIENCE_SECONDS)
+                keeper.cancel()
+                await instance.succession.close()
+                if database is not None:
+                    await database.close()
 
     return lifespan
 
@@ -339,6 +242,6 @@ def _start_serving(instance: Instance, channels: Channels) -> Callable[[], Await
     async def start() -> None:
         # The plugin has started by now, so that what is published from here on has a way to go.
         await channels.start_delivery(instance.hub.deliver, instance.context.observer.failed)
-        instance.lifecycle.enter(Phase.ACTIVE, "serving")
+        await instance.succession.open()
 
     return start

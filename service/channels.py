@@ -121,6 +121,7 @@ class Channels(ChannelsPlugin):
 
         Raises:
             ValueError: As in `publish`.
+            NotCommitted: A channel has not kept it as far as is known; those named before it have.
         """
         draft, targets = self._prepare(data, channels)
         await self._publish(draft, targets)

@@ -13,6 +13,7 @@ import gc
 import logging
 import resource
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ from typing_extensions import override
 from uvicorn.server import HANDLED_SIGNALS
 
 from service.app import build
+from service.errors import DatabaseUnfit
 from service.realtime.drainer import Origin
 from service.ws.endpoint import PATHS
 from service.ws.uvicorn_protocol import http_protocol
@@ -74,12 +76,20 @@ class DrainingServer(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        try:
+            # Before the listener is there, so that nobody is sent away by an instance that serves in a moment.
+            await self._instance.succession.first()
+        except DatabaseUnfit as error:
+            _logger.error("cannot serve on this database: %s", error.reason)  # noqa: TRY400 - the words are the news
+            sys.exit(EXIT_START_FAILED)
         await super().startup(sockets)
         if self.started:
             self._started(self.servers[0].sockets[0].getsockname()[1])
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # From now on a lock that is lost is not sought again.
+        self._instance.succession.retire()
         # The listener stays open meanwhile: readiness and progress can be read, new WebSockets get 503.
         if self._instance.drain(Origin.SIGNAL):
             if self._is_urgent:

@@ -9,10 +9,15 @@ from tests.support.fuzzing import is_full
 
 # Before anything imports them: these modules assert for the tests.
 pytest.register_assert_rewrite(
+    "tests.conformance.outbox_table",
     "tests.conformance.stream_store",
+    "tests.outbox.load",
+    "tests.rounds.ledger",
     "tests.support.client",
     "tests.support.world",
 )
+
+pytest_plugins = ("tests.support.postgres",)
 
 # The time of one example says nothing on a shared machine.
 settings.register_profile("quick", max_examples=50, deadline=None)

@@ -135,10 +135,46 @@ class ConnectionCounts(Struct, frozen=True):
 
 
 class LockState(Struct, frozen=True):
-    """What keeps a second instance from serving; ``local`` does not reach beyond this process."""
+    """What keeps a second instance from serving; ``local`` does not reach beyond this process.
 
-    kind: Literal["local", "file", "database"] = "local"
-    held: bool = True
+    Attributes:
+        token: The fencing number of this tenure; 0 while there is none, and always where the kind is ``local``.
+    """
+
+    kind: Literal["local", "file", "database"]
+    held: bool
+    token: int
+
+
+class PoolState(Struct, frozen=True):
+    """Connections of this instance to the database; ``peak`` is the most that were in use at once."""
+
+    size: int
+    overflow: int
+    in_use: int
+    peak: int
+
+
+class DatabaseServerState(Struct, frozen=True):
+    """Connections of everybody to the database server."""
+
+    max_connections: int
+    reserved: int
+    in_use: int
+
+
+class DatabaseState(Struct, frozen=True):
+    """What is kept where.
+
+    Attributes:
+        degraded: Why the database does not do what it is asked; null when all is well.
+        server: As last seen; null where that is not known, as with SQLite.
+    """
+
+    kind: Literal["postgres", "sqlite"]
+    degraded: str | None
+    pool: PoolState
+    server: DatabaseServerState | None
 
 
 class Status(Struct, frozen=True):
@@ -155,6 +191,7 @@ class Status(Struct, frozen=True):
     connections: ConnectionCounts
     limits: dict[str, float]
     lock: LockState
+    database: DatabaseState | None
 
 
 class Pair(Struct, frozen=True):
@@ -372,7 +409,8 @@ def _answer(instance: Instance, limits: Limits) -> Response[Status]:
         announcement=_announcement_state(instance, now),
         connections=_connections(instance),
         limits=limits_in_force(limits),
-        lock=LockState(),
+        lock=_lock_state(instance),
+        database=_database_state(instance),
     )
     return Response(status, headers=_HEADERS)
 
@@ -420,6 +458,24 @@ def _announcement_state(instance: Instance, now: float) -> AnnouncementState | N
     if announcements.data is None:
         return None
     return AnnouncementState(msgspec.json.decode(announcements.data), _left(announcements.until, now))
+
+
+def _lock_state(instance: Instance) -> LockState:
+    succession = instance.succession
+    return LockState(succession.kind, succession.is_held, succession.token)
+
+
+def _database_state(instance: Instance) -> DatabaseState | None:
+    database = instance.database
+    if database is None:
+        return None
+    pool, server = database.pool(), database.server
+    return DatabaseState(
+        kind=database.kind,
+        degraded=database.degraded or None,
+        pool=PoolState(pool.size, pool.overflow, pool.in_use, pool.peak),
+        server=None if server is None else DatabaseServerState(server.max_connections, server.reserved, server.in_use),
+    )
 
 
 def _connections(instance: Instance) -> ConnectionCounts:

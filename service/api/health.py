@@ -31,7 +31,7 @@ class Health(Struct, frozen=True):
         reasons: Why it is unavailable, or what is out of the ordinary; empty when nothing is.
     """
 
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok", "degraded", "unavailable"]
     phase: str
     reasons: list[str]
 
@@ -88,7 +88,10 @@ def create_health_router(instance: Instance, figures: Figures) -> Router:
     @get("/ready", summary="Whether requests should be sent here", responses=_UNAVAILABLE)
     async def ready() -> Response[Health]:
         reasons = _phase(instance)
-        return _answer(instance, *(([], reasons) if instance.lifecycle.phase.is_ready else (reasons, [])))
+        if not instance.lifecycle.phase.is_ready:
+            return _answer(instance, reasons, [])
+        # Degraded is ready all the same: with one replica, not to be ready would take the only endpoint away.
+        return _answer(instance, [], reasons, degraded=instance.database.degraded if instance.database else "")
 
     @get("/startup", summary="Whether the process has started", responses=_UNAVAILABLE)
     async def startup() -> Response[Health]:
@@ -101,8 +104,10 @@ def create_health_router(instance: Instance, figures: Figures) -> Router:
     return Router(path="/api/health", route_handlers=[live, ready, startup, websocket], tags=["observe"])
 
 
-def _answer(instance: Instance, failures: list[str], remarks: list[str]) -> Response[Health]:
-    health = Health("unavailable" if failures else "ok", instance.lifecycle.phase.value, failures or remarks)
+def _answer(instance: Instance, failures: list[str], remarks: list[str], *, degraded: str = "") -> Response[Health]:
+    status: Literal["ok", "degraded", "unavailable"] = "unavailable" if failures else "degraded" if degraded else "ok"
+    reasons = [*(failures or remarks), *([f"the database: {degraded}"] if degraded else [])]
+    health = Health(status, instance.lifecycle.phase.value, reasons)
     return Response(health, status_code=503 if failures else 200, headers=_HEADERS)
 
 

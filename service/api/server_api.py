@@ -9,6 +9,9 @@ The wire is that of Centrifugo's HTTP API, so that its client libraries work unc
   and the body is the bare error.
 * A request that is no request of this API always gets an HTTP status: 400 when the body is not
   what the method takes, a field of the wrong type too; 401 without the key; 413 for a body over the limit.
+* 503 with error 100 while this instance does not serve: another one does, or it cannot prove that it may.
+* A request with the key of an organization that is used more often than it may be gets 429, and 503 when
+  the database does not say whether the key is a good one.
 * A batch that is refused as a whole gets an HTTP status too, since the answer to a batch has no
   place for an error that existing clients could read.
 
@@ -25,18 +28,20 @@ import msgspec
 from litestar import Request, Router, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Reference, RequestBody, SecurityScheme
+from litestar.openapi.spec import Example, Reference, SecurityScheme
 from litestar.response.base import ASGIResponse
 from litestar.types import HTTPScope, Receive
 
+from service.api.described import described
 from service.auth.api_keys import ApiKey
 from service.core.codes import Error, Errors
 from service.observability.process import Process, SystemProcess
+from service.realtime.callers import Callers, Stranger
 from service.realtime.instance import Instance
 from service.realtime.server_commands import METHODS, Malformed, Node, ServerContext, Usage, call, encode_error
 from service.settings.groups import Api, Http
 
-__all__ = ("SECURITY_SCHEMES", "STATUSES", "create_server_api_router")
+__all__ = ("SECURITY_SCHEMES", "STATUSES", "STRANGERS", "create_server_api_router", "create_server_context", "has_key")
 
 STATUSES: Final = {
     Errors.INTERNAL.code: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -55,15 +60,27 @@ STATUSES: Final = {
 }
 """The HTTP status of each error, where errors have one. A code of the application's own is 400."""
 
+STRANGERS: Final = {
+    Errors.UNAUTHORIZED.code: HTTPStatus.UNAUTHORIZED,
+    Errors.TOO_MANY_REQUESTS.code: HTTPStatus.TOO_MANY_REQUESTS,
+    Errors.INTERNAL.code: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""The HTTP status for a request whose key does not let it in."""
+
 SECURITY_SCHEMES: Final[dict[str, SecurityScheme | Reference]] = {
     "serverApiKey": SecurityScheme(
         type="apiKey",
         name="X-API-Key",
         security_scheme_in="header",
-        description="The value of API_KEY. `Authorization: apikey <key>` does as well; the query does not.",
+        description="The value of API_KEY, or the key of an organization, which reaches that organization's channels "
+        "and members. `Authorization: apikey <key>` does as well; the query does not.",
     )
 }
 """For the components of the OpenAPI document that this router is part of."""
+
+
+_RETRY_SECONDS: Final = 2
+"""After which an instance that does not serve is worth another request."""
 
 
 class _Header(NamedTuple):
@@ -80,11 +97,13 @@ class _Answer(NamedTuple):
 
     Attributes:
         ends: Close the connection, since the rest of the request is not read.
+        retry_after: Seconds; 0 when to try again is of no use.
     """
 
     body: bytes
     status: int = 200
     ends: bool = False
+    retry_after: int = 0
 
 
 def create_server_api_router(instance: Instance, api: Api, http: Http, *, process: Process | None = None) -> Router:
@@ -96,15 +115,21 @@ def create_server_api_router(instance: Instance, api: Api, http: Http, *, proces
         http: The limit of a body.
         process: What ``info`` says about the process comes from it; the real one unless told otherwise.
     """
-    server = ServerContext(
+    server = create_server_context(instance, api, process=process)
+    key = ApiKey(api.key.reveal() if api.key is not None else "")
+    callers = Callers(key, instance.context.organizations)
+    handlers = [_handler(method, _Endpoint(method, server, callers, http.max_body_bytes)) for method in METHODS]
+    return Router("/api", route_handlers=handlers, tags=["Server API"], security=[{"serverApiKey": []}])
+
+
+def create_server_context(instance: Instance, api: Api, *, process: Process | None = None) -> ServerContext:
+    """Return what the methods of the server API work with; the arguments are those of `create_server_api_router`."""
+    return ServerContext(
         instance.context,
         _node(instance, process or SystemProcess()),
         batch_commands=api.max_batch_commands,
         broadcast_channels=api.max_broadcast_channels,
     )
-    key = ApiKey(api.key.reveal() if api.key is not None else "")
-    handlers = [_handler(method, _Endpoint(method, server, key, http.max_body_bytes)) for method in METHODS]
-    return Router("/api", route_handlers=handlers, tags=["Server API"], security=[{"serverApiKey": []}])
 
 
 def _node(instance: Instance, process: Process) -> Node:
@@ -125,27 +150,32 @@ def _node(instance: Instance, process: Process) -> Node:
 class _Endpoint:
     """One method over HTTP."""
 
-    __slots__ = ("_key", "_max_bytes", "_method", "_server")
+    __slots__ = ("_callers", "_max_bytes", "_method", "_server")
 
-    def __init__(self, method: str, server: ServerContext, key: ApiKey, max_bytes: int) -> None:
+    def __init__(self, method: str, server: ServerContext, callers: Callers, max_bytes: int) -> None:
         self._method = method
         self._server = server
-        self._key = key
+        self._callers = callers
         self._max_bytes = max_bytes
 
     async def answer(self, scope: HTTPScope, receive: Receive) -> _Answer:
         """Answer a request; nothing of its body is read before its key was found right."""
         header = _header(scope)
-        fault = self._key.check(header.keys, header.authorizations, in_url=_has_key(scope["query_string"]))
-        if fault is not None:
-            return self._refuse(Errors.UNAUTHORIZED, fault.value, HTTPStatus.UNAUTHORIZED)
+        in_url = has_key(scope["query_string"])
+        caller = await self._callers.identify(header.keys, header.authorizations, in_url=in_url)
+        if isinstance(caller, Stranger):
+            answer = self._refuse(caller.error, caller.text, STRANGERS[caller.error.code])
+            return answer._replace(retry_after=caller.retry_after)
+        if not self._server.context.may_serve():
+            # In every mode: who asks is to come back, or to ask another address, whatever is in the body.
+            return self._refuse(Errors.INTERNAL, "this instance does not serve now", HTTPStatus.SERVICE_UNAVAILABLE)
         body = await _read(receive, self._max_bytes) if header.length <= self._max_bytes else None
         if body is None:
             self._server.context.observer.limited("body_bytes")
             text = f"the body is longer than {self._max_bytes} bytes"
             too_long = self._refuse(Errors.LIMIT_EXCEEDED, text, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return too_long._replace(ends=True)
-        outcome = await call(self._server, self._method, body)
+        outcome = await call(self._server, self._method, body, caller)
         if isinstance(outcome, Malformed):
             return self._refuse(Errors.BAD_REQUEST, f"the body is {outcome.problem}", HTTPStatus.BAD_REQUEST)
         return self._answer(outcome, has_status=header.is_transport_mode or self._method == "batch")
@@ -158,7 +188,7 @@ class _Endpoint:
         return _Answer(outcome if self._method == "batch" else b'{"result":%b}' % outcome)
 
     def _refuse(self, row: Error, text: str, status: int) -> _Answer:
-        error = Error(row.code, f"{row.message}: {text}")
+        error = Error(row.code, f"{row.message}: {text}", temporary=row.temporary)
         self._server.context.observer.error(f"api_{self._method}", error)
         return _failure(error, status)
 
@@ -185,7 +215,7 @@ def _header(scope: HTTPScope) -> _Header:
     return _Header(keys, authorizations, length, is_transport_mode)
 
 
-def _has_key(query: bytes) -> bool:
+def has_key(query: bytes) -> bool:
     """Whether the query has an ``api_key``, however it is escaped."""
     if not query:
         return False
@@ -221,7 +251,7 @@ def _handler(method: str, endpoint: _Endpoint) -> HTTPRouteHandler:
         status_code=200,
         name=f"server_api:{method}",
         operation_id=f"ServerApi{method.title().replace('_', '')}",
-        operation_class=_operation(method, docs),
+        operation_class=described(METHODS[method].params, example=docs.request, required=docs.required),
         summary=docs.summary,
         description=docs.description,
         responses=_responses(method, docs),
@@ -231,6 +261,8 @@ def _handler(method: str, endpoint: _Endpoint) -> HTTPRouteHandler:
         headers = {}
         if answer.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "apikey"
+        elif answer.retry_after or answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(answer.retry_after or _RETRY_SECONDS)
         if answer.ends and request.scope["http_version"].startswith("1"):
             headers["Connection"] = "close"
         return ASGIResponse(body=answer.body, status_code=answer.status, headers=headers)
@@ -398,44 +430,6 @@ _DOCS: Final = {
 }
 
 
-def _operation(method: str, docs: _Docs) -> type[Operation]:
-    """Return an operation that describes the body, which Litestar does not decode and so cannot know."""
-    schema = _schema(METHODS[method].params)
-    if docs.required:
-        schema["required"] = list(docs.required)
-    content: Any = OpenAPIMediaType(
-        schema=schema,  # type: ignore[arg-type]  # plain JSON Schema is written out as it is
-        examples={"example": Example(value=docs.request)},
-    )
-
-    @dataclass
-    class Described(Operation):
-        def __post_init__(self) -> None:
-            self.request_body = RequestBody(content={"application/json": content}, required=True)
-
-    return Described
-
-
-def _schema(params: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the JSON Schema of a type with everything it refers to written out in place."""
-    (top,), components = msgspec.json.schema_components((params,), ref_template="{name}")
-    inlined: dict[str, Any] = _inline(top, components)
-    return inlined
-
-
-def _inline(schema: Any, components: dict[str, Any]) -> Any:  # noqa: ANN401 - any part of a JSON document
-    if isinstance(schema, dict):
-        if "$ref" in schema:
-            return _inline(components[schema["$ref"]], components)
-        # A default of null says no more than that the parameter is not required.
-        return {
-            name: _inline(part, components)
-            for name, part in schema.items()
-            if not (name == "required" and not part) and not (name == "default" and not part)
-        }
-    return [_inline(part, components) for part in schema] if isinstance(schema, list) else schema
-
-
 def _responses(method: str, docs: _Docs) -> dict[int, ResponseSpec]:
     value = docs.result if method == "batch" else {"result": docs.result}
     examples = [Example(summary="Done", value=value)]
@@ -452,5 +446,11 @@ def _responses(method: str, docs: _Docs) -> dict[int, ResponseSpec]:
         ),
         413: ResponseSpec(
             ServerApiError, generate_examples=False, description="The body is longer than HTTP_MAX_BODY_BYTES."
+        ),
+        429: ResponseSpec(
+            ServerApiError, generate_examples=False, description="The key of an organization is used too often."
+        ),
+        503: ResponseSpec(
+            ServerApiError, generate_examples=False, description="This instance does not serve now: error 100."
         ),
     }

@@ -140,6 +140,7 @@ class ConnectionClaims:
         channels: In the order of the token, no channel twice.
         meta: Raw JSON for the server alone, never sent to a client; None for nothing.
         namespaces: The only ones whose channels the connection may touch; None for no such limit.
+        organization: The only one whose channels the connection may touch; None for no such limit.
     """
 
     user: str
@@ -148,6 +149,7 @@ class ConnectionClaims:
     channels: tuple[ServerSubscription, ...] = ()
     meta: bytes | None = None
     namespaces: frozenset[str] | None = None
+    organization: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,6 +473,7 @@ class _ConnectionPayload(_Payload, frozen=True, kw_only=True):
     subs: dict[str, _Subscription | None] | None = None
     meta: Raw = Raw()
     namespaces: list[str] | UnsetType = UNSET
+    only_organization: str | UnsetType = UNSET
 
 
 class _SubscriptionPayload(_Payload, frozen=True, kw_only=True):
@@ -507,6 +510,7 @@ def _connection_claims(payload: _ConnectionPayload) -> ConnectionClaims:
         ),
         meta=_json(payload.meta, None),
         namespaces=None if payload.namespaces is UNSET else frozenset(payload.namespaces),
+        organization=None if payload.only_organization is UNSET else payload.only_organization,
     )
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +38,7 @@ __all__ = (
     "BUILT_IN",
     "DEMO",
     "MAX_CHANNEL_LENGTH",
+    "ORGANIZATIONS",
     "PROBE",
     "Channel",
     "Namespace",
@@ -107,6 +108,13 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     )
     history_size: _HistorySize = 0
     history_ttl: _HistoryTtl = 0.0
+    durability: Annotated[
+        Literal["database", "memory"],
+        Meta(
+            description='Where the history is kept: in the "database", so that an acknowledged publication survives '
+            'the end of the process, or in "memory", which is faster. Without a database all of it is in memory.',
+        ),
+    ] = "database"
     force_recovery: Annotated[bool, Meta(description="Every subscription recovers what it missed. Needs history.")] = (
         False
     )
@@ -166,6 +174,11 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.history_size > 0 and self.history_ttl > 0
 
     @property
+    def is_durable(self) -> bool:
+        """Whether publications are kept in the database, where there is one."""
+        return self.durability == "database" and self.has_history
+
+    @property
     def recoverable(self) -> bool:
         """Whether a subscription may recover from a position, if only when it asks."""
         return self.has_history and (self.force_recovery or self.allow_recovery)
@@ -177,7 +190,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class NamespacesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of namespaces: the whole list, with no others but the probe's beside it."""
+    """A file of namespaces: the whole list, with no others but the probe's and the organizations' beside it."""
 
     namespaces: Annotated[list[Namespace], Meta(description="One entry a namespace; no name twice.")]
 
@@ -306,8 +319,8 @@ def parse_namespaces(
     """Check what a file of namespaces holds, and report everything that is wrong with it at once.
 
     The file is the whole list: the built-in namespaces are gone, so that whoever reads
-    it sees every channel that a client can reach. Only ``probe`` (and ``demo`` where it
-    is asked for) are added when the file does not define them.
+    it sees every channel that a client can reach. Only ``probe`` and ``org`` (and ``demo`` where
+    it is asked for) are added when the file does not define them.
 
     Args:
         document: The parsed file: a mapping with the one key ``namespaces``, a list of
@@ -326,7 +339,8 @@ def parse_namespaces(
         if (namespace := _namespace(entry, f"namespaces[{index}]", problems)) is not None
     ]
     defined = {namespace.name for namespace in namespaces}
-    namespaces += [extra for extra in (PROBE, *((DEMO,) if demo else ())) if extra.name not in defined]
+    extras = (PROBE, ORGANIZATIONS, *((DEMO,) if demo else ()))
+    namespaces += [extra for extra in extras if extra.name not in defined]
     problems += _problems(namespaces)
     if problems:
         raise NamespaceProblems(problems)
@@ -464,7 +478,7 @@ _NEEDS: Final[tuple[tuple[str, str, Callable[[Namespace], bool]], ...]] = (
 """Option, what it needs in words, and whether a namespace has that."""
 
 
-def _built_in(name: str, *, announces: bool = False) -> Namespace:
+def _built_in(name: str, *, announces: bool = False, history_ttl: float = 300.0) -> Namespace:
     """Return a namespace for people talking to each other.
 
     Args:
@@ -477,7 +491,7 @@ def _built_in(name: str, *, announces: bool = False) -> Namespace:
         join_leave=True,
         force_push_join_leave=announces,
         history_size=300,
-        history_ttl=300.0,
+        history_ttl=history_ttl,
         force_recovery=True,
         allow_recovery=True,
         allow_positioning=True,
@@ -500,6 +514,9 @@ PROBE: Final = Namespace(
 )
 """For the deploy tool's own traffic: entered with a token alone, seen by nobody else."""
 
+ORGANIZATIONS: Final = _built_in("org", history_ttl=86_400.0)
+"""For organizations: ``org:<id>`` and ``org:<id>:<room>`` are open to their members alone, whatever the options say."""
+
 DEMO: Final = _built_in("demo", announces=True)
 """For the demonstration page; added only where that page is on."""
 
@@ -519,5 +536,6 @@ BUILT_IN: Final = (
         allow_history_for_anonymous=True,
     ),
     PROBE,
+    ORGANIZATIONS,
 )
-"""What holds when no file is given: ``""`` and ``chat`` to talk, ``news`` to listen, ``probe``."""
+"""What holds when no file is given: ``""`` and ``chat`` to talk, ``news`` to listen, ``probe``, ``org``."""

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ("Position", "Publication", "Stream")
 
@@ -40,7 +40,7 @@ class Publication:
         data: Raw JSON on one line.
         info: Raw JSON about the client that published; None when the server did.
         tags: Raw JSON object of strings; None when there are none.
-        at: Monotonic seconds when it was made.
+        at: Seconds when it was made, by the clock of its store: monotonic in memory, Unix time in a database.
     """
 
     offset: int
@@ -57,6 +57,7 @@ class Stream:
         epoch: Identity of this incarnation.
         size: Publications kept; at least 1.
         ttl: Seconds that a publication is kept; above 0.
+        top: Offset of the newest publication, which need not be held; 0 for none.
 
     Attributes:
         bytes: Of the payloads that are kept.
@@ -64,9 +65,9 @@ class Stream:
 
     __slots__ = ("_items", "_size", "_ttl", "_version", "bytes", "epoch", "last_at", "top")
 
-    def __init__(self, *, epoch: str, size: int, ttl: float) -> None:
+    def __init__(self, *, epoch: str, size: int, ttl: float, top: int = 0) -> None:
         self.epoch = epoch
-        self.top = 0
+        self.top = top
         self.bytes = 0
         self.last_at = 0.0
         self._size = size
@@ -84,14 +85,30 @@ class Stream:
 
     def append(self, data: bytes, *, info: bytes | None, tags: bytes | None, now: float) -> Publication:
         """Add one publication and return it; offsets grow by exactly 1."""
-        self.top += 1
-        item = Publication(self.top, data, info, tags, now)
+        item = Publication(self.top + 1, data, info, tags, now)
+        self.add(item)
+        return item
+
+    def add(self, item: Publication) -> None:
+        """Add a publication that has its offset already: the one behind the top."""
+        self.top = item.offset
         self._items.append(item)
-        self.bytes += len(data)
+        self.bytes += len(item.data)
         if len(self._items) > self._size:
             self.drop_oldest()
-        self.last_at = now
-        return item
+        self.last_at = item.at
+
+    def fill_back(self, items: Iterable[Publication]) -> None:
+        """Put back publications that were made before those that are held.
+
+        Args:
+            items: Newest first, from right below the oldest that is held, without a gap; what does not fit is left out.
+        """
+        for item in items:
+            if item.offset != self.top - len(self._items) or len(self._items) >= self._size:
+                return
+            self._items.appendleft(item)
+            self.bytes += len(item.data)
 
     def is_outdated(self, version: int, version_epoch: str) -> bool:
         """Whether this or a newer version was published already; else remember it.

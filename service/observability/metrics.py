@@ -67,6 +67,11 @@ class Metrics(Observer):
         self.errors: Counter[str] = _zeros(*(str(row.code) for _, row in rows(Errors)))
         self.limits: Counter[str] = Counter()
         self.recoveries: Counter[str] = _zeros("recovered", "unrecovered")
+        self.notes: Counter[str] = _zeros("database.degraded", "database.unsettled", "outbox.set_aside")
+        self.outbox_published = 0
+        self.outbox_waiting = 0
+        self.outbox_oldest_seconds = 0.0
+        self.outbox_set_aside = 0
         self.recovered_publications = 0
         self.drain_batches = 0
         self.drain_closes = 0
@@ -148,6 +153,18 @@ class Metrics(Observer):
     def failed(self, where: str, error: BaseException) -> None:
         self.failures[where] += 1
 
+    @override
+    def noted(self, event: str, **facts: object) -> None:
+        self.notes[event] += 1
+
+    @override
+    def outbox_relayed(self, rows: int) -> None:
+        self.outbox_published += rows
+
+    @override
+    def outbox_seen(self, waiting: int, oldest_seconds: float, set_aside: int) -> None:
+        self.outbox_waiting, self.outbox_oldest_seconds, self.outbox_set_aside = waiting, oldest_seconds, set_aside
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -220,6 +237,11 @@ def _counters(name: str, text: str, label: str, read: Callable[[Metrics], Counte
     return Description(f"slackwater_{name}", "counter", text, label, lambda metrics: read(metrics).items())
 
 
+def _level(name: str, text: str, read: Callable[[Metrics], float]) -> Description:
+    """Describe a gauge that is told to the metrics, and not read from the instance."""
+    return Description(f"slackwater_{name}", "gauge", text, "", lambda metrics: [("", read(metrics))])
+
+
 def _gauge(name: str, text: str, read: Callable[[Instance], float]) -> Description:
     return _gauges(name, text, "", lambda instance: [("", read(instance))])
 
@@ -251,6 +273,23 @@ METRICS: Final = (
     _gauge("users", "Different users connected, the anonymous one included.", lambda i: len(i.hub.users)),
     _gauge("rooms", "Channels with a subscriber.", lambda i: len(i.hub.rooms)),
     _gauge("subscriptions", "Subscriptions of all connections.", lambda i: i.hub.subscriptions),
+    _gauge(
+        "database_degraded",
+        "1 while the database does not do what it is asked; 0 without a database.",
+        lambda i: float(i.database is not None and bool(i.database.degraded)),
+    ),
+    _gauge(
+        "database_connections",
+        "Connections of the pool that are in use.",
+        lambda i: 0 if i.database is None else i.database.pool().in_use,
+    ),
+    _gauge(
+        "publications_waiting",
+        "Publications that wait for their commit.",
+        lambda i: 0 if i.durable is None else i.durable.waiting,
+    ),
+    _gauge("lock_held", "1 while this process has the lock and may serve.", lambda i: float(i.succession.is_held)),
+    _gauge("lock_token", "Fencing number of the tenure; 0 while there is none.", lambda i: i.succession.token),
     _gauges("phase", "1 for the phase the process is in, 0 for the others.", "phase", _phases),
     _gauges(
         "info",
@@ -286,8 +325,37 @@ METRICS: Final = (
     _counter(
         "recovered_publications", "Publications handed to clients that recovered.", lambda m: m.recovered_publications
     ),
+    _counter(
+        "database_reads",
+        "Reads of publications from the database; what is in memory is not read.",
+        lambda m: 0 if m.instance is None or m.instance.durable is None else m.instance.durable.read_count,
+    ),
+    _counter(
+        "lock_losses",
+        "Tenures that were lost, each with all its connections.",
+        lambda m: 0 if m.instance is None else m.instance.succession.losses,
+    ),
     _counter("drain_batches", "Batches closed by drains.", lambda m: m.drain_batches),
     _counter("drain_closes", "Connections closed by drains.", lambda m: m.drain_closes),
+    _counter("outbox_published", "Rows of the outbox that were published.", lambda m: m.outbox_published),
+    _level(
+        "outbox_waiting",
+        "Rows of the outbox that wait, those that will be tried again among them.",
+        lambda m: m.outbox_waiting,
+    ),
+    _level("outbox_oldest_seconds", "How long the oldest of them has been waiting.", lambda m: m.outbox_oldest_seconds),
+    _level(
+        "outbox_set_aside",
+        "Rows of the outbox that were refused too often and wait for a person.",
+        lambda m: m.outbox_set_aside,
+    ),
+    _counters(
+        "events",
+        "Events worth a line in the log, those that were kept back among them; `database.unsettled` is a commit whose "
+        "outcome was unknown.",
+        "event",
+        lambda m: m.notes,
+    ),
     _counters("failures", "Defects of the service itself; each has a line in the log.", "where", lambda m: m.failures),
     Description(
         "slackwater_process_resident_memory_bytes",

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from service.core.tenure import Tenure
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.realtime.hub import Hub
     from service.realtime.lifecycle import Lifecycle
     from service.realtime.ports import Observer
@@ -46,15 +50,28 @@ class Refusal:
 
 
 class Admission:
-    """Decides over upgrades by phase and load."""
+    """Decides over upgrades by the right to serve, phase and load.
 
-    __slots__ = ("_hub", "_lifecycle", "_limits", "_observer")
+    Args:
+        may_serve: Whether this instance may let somebody in at this moment; always unless told otherwise.
+    """
 
-    def __init__(self, hub: Hub, lifecycle: Lifecycle, limits: AdmissionLimits, observer: Observer) -> None:
+    __slots__ = ("_hub", "_lifecycle", "_limits", "_may_serve", "_observer")
+
+    def __init__(
+        self,
+        hub: Hub,
+        lifecycle: Lifecycle,
+        limits: AdmissionLimits,
+        observer: Observer,
+        *,
+        may_serve: Callable[[], bool] | None = None,
+    ) -> None:
         self._hub = hub
         self._lifecycle = lifecycle
         self._limits = limits
         self._observer = observer
+        self._may_serve = may_serve or Tenure.always().holds
 
     def check(self, address: str) -> Refusal | None:
         """Return why a WebSocket from ``address`` may not be opened now; None lets it in."""
@@ -65,7 +82,7 @@ class Admission:
 
     def _check(self, address: str) -> Refusal | None:
         limits, hub = self._limits, self._hub
-        if not self._lifecycle.phase.admits:
+        if not self._may_serve() or not self._lifecycle.phase.admits:
             phase = self._lifecycle.phase.value
             return Refusal(503, "phase", f"no new connections now: the service is {phase}", retry_after=2)
         if len(hub.connections) >= limits.connections:

@@ -65,6 +65,10 @@ class Announcements:
         self.tell_all(codec.encode({"type": "maintenance", "state": "cancelled"}))
         return True
 
+    def reset(self) -> None:
+        """Forget it without a word: nobody is served any more."""
+        self.data = None
+
     def tick(self, now: float) -> None:
         """Let it lapse when nobody renewed it."""
         if self.data is not None and now >= self.until:

@@ -32,8 +32,11 @@ from service.core.messages import (
     UnsubscribeRequest,
 )
 from service.core.recovery import Page, Recovery, merge, recover
+from service.core.session import State
 from service.core.stream import Position
+from service.errors import DatabaseError, NotCommitted
 from service.realtime.context import Call
+from service.realtime.organizations import Place
 from service.realtime.ports import Draft, Event
 from service.realtime.steps import enter_task
 
@@ -56,11 +59,28 @@ _NO_CREDENTIALS: Final = Disconnect(Disconnects.BAD_REQUEST.code, "no credential
 
 
 def _resolve(context: Context, connection: Connection, name: str) -> Channel | Error:
-    """Find a channel, unless it lies outside the namespaces that the connection's token is for."""
+    """Find a channel, unless it lies outside of what the connection's token is for."""
     channel = context.namespaces.resolve(name)
-    if isinstance(channel, Error) or connection.namespaces is None:
+    return channel if isinstance(channel, Error) or connection.reaches(channel) else Errors.PERMISSION_DENIED
+
+
+async def _ready(context: Context, user: str, channel: Channel) -> Error | None:
+    """See to it that membership can be looked up; who cannot be a member causes no read."""
+    if channel.namespace.name != policy.ORGANIZATIONS or not user:
+        return None
+    return await context.organizations.ready(channel)
+
+
+async def _enter(context: Context, connection: Connection, name: str) -> Channel | Error:
+    """Find a channel as `_resolve` does, and have its members at hand."""
+    channel = _resolve(context, connection, name)
+    if isinstance(channel, Error):
         return channel
-    return channel if channel.namespace.name in connection.namespaces else Errors.PERMISSION_DENIED
+    refusal = await _ready(context, connection.user, channel)
+    if connection.session.state is State.CLOSED:
+        # Nobody is left to answer, and nothing may be begun for it.
+        refusal = Errors.INTERNAL
+    return refusal or channel
 
 
 def _params(request: Request) -> Any:  # noqa: ANN401 - the table below pairs each function with its own type
@@ -72,28 +92,17 @@ def _params(request: Request) -> Any:  # noqa: ANN401 - the table below pairs ea
 
 async def connect(context: Context, connection: Connection, request: Request) -> None:
     """Say who the client is, and subscribe it to what the server wants it in."""
-    params: ConnectRequest = _params(request)
-    claims = _identify(context, params)
-    if isinstance(claims, Disconnect):
-        connection.session.close(claims)
+    claims = _identify(context, _params(request))
+    granted = await _granted(context, claims) if isinstance(claims, ConnectionClaims) else claims
+    if connection.session.state is State.CLOSED:
+        # It ended while the members of an organization were read.
         return
-    if isinstance(claims, Error):
-        connection.reject(request, claims)
-        return
-    limit = context.limits.connections_per_user
-    if limit and claims.user and len(context.hub.users.get(claims.user, ())) >= limit:
-        context.observer.limited("connections_per_user")
-        connection.session.close(Disconnects.CONNECTION_LIMIT)
-        return
-    channels = _server_channels(context, claims)
-    if isinstance(channels, Error):
-        connection.reject(request, channels)
-        return
-    if len(channels) > context.limits.channels_per_client:
-        context.observer.limited("channels_per_client")
-        connection.session.close(Disconnects.CHANNEL_LIMIT)
-        return
-    await _welcome(context, connection, request, claims, channels)
+    if isinstance(granted, Disconnect):
+        connection.session.close(granted)
+    elif isinstance(granted, Error):
+        connection.reject(request, granted)
+    else:
+        await _welcome(context, connection, request, *granted)
 
 
 def _identify(context: Context, params: ConnectRequest) -> ConnectionClaims | Error | Disconnect:
@@ -107,16 +116,45 @@ def _identify(context: Context, params: ConnectRequest) -> ConnectionClaims | Er
     return claims
 
 
-def _server_channels(context: Context, claims: ConnectionClaims) -> dict[str, tuple[Channel, Any]] | Error:
+async def _granted(
+    context: Context, claims: ConnectionClaims
+) -> tuple[ConnectionClaims, dict[str, tuple[Channel, Any]]] | Error | Disconnect:
+    """Return the claims and the channels to subscribe a client to, or why it is not let in."""
+    channels = await _server_channels(context, claims)
+    # Nothing waits between this count and the place that is taken.
+    if _has_too_many(context, claims):
+        context.observer.limited("connections_per_user")
+        return Disconnects.CONNECTION_LIMIT
+    if isinstance(channels, Error):
+        return channels
+    if len(channels) > context.limits.channels_per_client:
+        context.observer.limited("channels_per_client")
+        return Disconnects.CHANNEL_LIMIT
+    return claims, channels
+
+
+def _has_too_many(context: Context, claims: ConnectionClaims) -> bool:
+    """Whether a user has all the connections that it may have; those for one organization count for themselves."""
+    limit = context.limits.connections_per_user
+    if not limit or not claims.user:
+        return False
+    mine = context.hub.users.get(claims.user, ())
+    return sum(connection.organization == claims.organization for connection in mine) >= limit
+
+
+async def _server_channels(context: Context, claims: ConnectionClaims) -> dict[str, tuple[Channel, Any]] | Error:
     """Return the channels to subscribe a client to: those of its token, and its personal one."""
     found: dict[str, tuple[Channel, Any]] = {}
     for item in claims.channels:
         channel = context.namespaces.resolve(item.channel)
         if isinstance(channel, Error):
             return channel
+        refusal = await _ready(context, claims.user, channel)
+        if refusal is not None:
+            return refusal
         found[channel.name] = (channel, item)
-    # A token for some namespaces alone opens no personal channel, which lies in none of them.
-    if context.personal_channels and claims.namespaces is None:
+    # A token for some channels alone opens no personal channel, which is none of them.
+    if context.personal_channels and claims.namespaces is None and claims.organization is None:
         personal = context.namespaces.personal(claims.user)
         if personal is not None:
             found.setdefault(personal.name, (personal, None))
@@ -130,26 +168,16 @@ async def _welcome(
     claims: ConnectionClaims,
     channels: Mapping[str, tuple[Channel, Any]],
 ) -> None:
-    params: ConnectRequest = _params(request)
     session, now = connection.session, context.clock.now()
     connection.info = claims.info
     connection.namespaces = claims.namespaces
+    connection.organization = claims.organization
     session.user = claims.user
     context.hub.authenticate(connection)
-    joins: list[tuple[Member, Position]] = []
-    subs: list[bytes] = []
-    for channel, item in channels.values():
-        info = item.info if item is not None else None
-        wish = params.subs.get(channel.name) or SubscribeRequest()
-        member = context.hub.begin(connection, channel, chan_info=info, expires_at=math.inf, by_server=True)
-        outcome = await _join(context, member, wish, item.overrides if item is not None else _NO_OVERRIDES)
-        if isinstance(outcome, Error) or connection.memberships.get(channel.name) is not member:
-            # A gap, or it was overrun, or the connection ended meanwhile.
-            connection.close(Disconnects.INSUFFICIENT_STATE)
-            return
-        joins.append((member, outcome.position))
-        extra = item.data if item is not None else None
-        subs.append(codec.quote(channel.name) + b":" + _subscribe_result(outcome, member, wish, data=extra))
+    joins = await _join_all(context, connection, _params(request), channels)
+    if isinstance(joins, Disconnect):
+        connection.close(joins)
+        return
     expires_at, ttl = _monotonic(context, claims.expires_at)
     parts = [
         b'{"client":%b,"version":%b' % (codec.quote(session.client), codec.quote(f"slackwater {context.version}")),
@@ -157,14 +185,42 @@ async def _welcome(
     ]
     if ttl:
         parts.append(b',"expires":true,"ttl":%d' % ttl)
-    if subs:
-        parts.append(b',"subs":{' + b",".join(subs) + b"}")
+    if joins:
+        parts.append(b',"subs":{' + b",".join(sub for _, _, sub in joins) + b"}")
     session.accept(request, claims.user, b"".join(parts) + b"}", expires_at=expires_at, now=now)
     context.observer.authenticated()
-    for member, position in joins:
+    for member, position, _ in joins:
         context.hub.complete(member, position)
     context.greet(connection)
     connection.reschedule()
+
+
+async def _join_all(
+    context: Context, connection: Connection, params: ConnectRequest, channels: Mapping[str, tuple[Channel, Any]]
+) -> list[tuple[Member, Position, bytes]] | Disconnect:
+    """Join the channels that the server subscribes a client to; each with its part of the reply."""
+    joins: list[tuple[Member, Position, bytes]] = []
+    taken_bytes = 0
+    for channel, item in channels.values():
+        if not _is_admitted(context, connection, channel):
+            # A token that was made before its user was removed must not keep it from everything else.
+            continue
+        place = context.organizations.lacks(channel, connection)
+        if place is not None:
+            return Disconnects.CHANNEL_LIMIT if place is Place.CHANNELS else Disconnects.CONNECTION_LIMIT
+        info, data, overrides = (item.info, item.data, item.overrides) if item else (None, None, _NO_OVERRIDES)
+        wish = params.subs.get(channel.name) or SubscribeRequest()
+        member = context.hub.begin(connection, channel, chan_info=info, expires_at=math.inf, by_server=True)
+        outcome = await _join(context, member, wish, overrides, taken_bytes=taken_bytes)
+        if isinstance(outcome, Error):
+            return Disconnects.INSUFFICIENT_STATE
+        taken_bytes += sum(map(_size, outcome.items))
+        sub = codec.quote(channel.name) + b":" + _subscribe_result(outcome, member, wish, data=data)
+        joins.append((member, outcome.position, sub))
+        if any(connection.memberships.get(member.room.name) is not member for member, _, _ in joins):
+            # One was overrun, or the connection ended, or the user was removed from an organization meanwhile.
+            return Disconnects.INSUFFICIENT_STATE
+    return joins
 
 
 async def refresh(context: Context, connection: Connection, request: Request) -> None:
@@ -174,7 +230,8 @@ async def refresh(context: Context, connection: Connection, request: Request) ->
     if isinstance(claims, TokenFault):
         connection.close(Disconnects.EXPIRED if claims is TokenFault.EXPIRED else Disconnects.INVALID_TOKEN)
         return
-    if claims.user != connection.user:
+    if claims.user != connection.user or claims.organization != connection.organization:
+        # Who may make tokens for one organization alone does not prolong what a wider token opened.
         connection.close(Disconnects.INVALID_TOKEN)
         return
     connection.info = claims.info
@@ -201,7 +258,7 @@ def _monotonic(context: Context, expires_at: float | None) -> tuple[float, int]:
 async def subscribe(context: Context, connection: Connection, request: Request) -> None:
     """Join a channel, and hand over what the client missed in it."""
     params: SubscribeRequest = _params(request)
-    channel = _resolve(context, connection, params.channel)
+    channel = await _enter(context, connection, params.channel)
     if isinstance(channel, Error):
         connection.reject(request, channel)
         return
@@ -217,8 +274,7 @@ async def subscribe(context: Context, connection: Connection, request: Request) 
     member = context.hub.begin(connection, channel, chan_info=claims.info if claims else None, expires_at=expires_at)
     outcome = await _join(context, member, params, claims.overrides if claims else _NO_OVERRIDES)
     if connection.memberships.get(channel.name) is not member:
-        # It was overrun, or the connection ended meanwhile.
-        connection.reject(request, Errors.INTERNAL)
+        connection.reject(request, _why_gone(context, connection, channel))
         return
     if isinstance(outcome, Error):
         context.hub.leave(member)
@@ -244,7 +300,18 @@ def _cannot_subscribe(
     if own >= context.limits.channels_per_client:
         context.observer.limited("channels_per_client")
         return Errors.LIMIT_EXCEEDED
-    return None
+    if not _is_admitted(context, connection, channel):
+        return Errors.PERMISSION_DENIED
+    return Errors.LIMIT_EXCEEDED if context.organizations.lacks(channel, connection) is not None else None
+
+
+def _is_admitted(context: Context, connection: Connection, channel: Channel) -> bool:
+    return policy.admits(channel, context.organizations.role(channel, connection.user))
+
+
+def _why_gone(context: Context, connection: Connection, channel: Channel) -> Error:
+    """Return why a join did not get to its end: its user was removed, or it was overrun, or the connection ended."""
+    return Errors.INTERNAL if _is_admitted(context, connection, channel) else Errors.PERMISSION_DENIED
 
 
 def _permission(
@@ -252,13 +319,15 @@ def _permission(
 ) -> SubscriptionClaims | Error | Disconnect | None:
     """Return the claims of a subscription token, None where none was needed, or a refusal."""
     if not token:
-        return policy.may_subscribe(channel, connection.user, has_valid_token=False)
+        role = context.organizations.role(channel, connection.user)
+        return policy.may_subscribe(channel, connection.user, has_valid_token=False, role=role)
     claims = context.tokens.subscription(token)
     if isinstance(claims, TokenFault):
         return Errors.TOKEN_EXPIRED if claims is TokenFault.EXPIRED else Errors.PERMISSION_DENIED
     if not _is_for(claims, connection, channel.name):
         return Disconnects.INVALID_TOKEN
-    return policy.may_subscribe(channel, connection.user, has_valid_token=True) or claims
+    role = context.organizations.role(channel, connection.user)
+    return policy.may_subscribe(channel, connection.user, has_valid_token=True, role=role) or claims
 
 
 def _is_for(claims: SubscriptionClaims, connection: Connection, channel: str) -> bool:
@@ -268,9 +337,18 @@ def _is_for(claims: SubscriptionClaims, connection: Connection, channel: str) ->
 
 
 async def _join(
-    context: Context, member: Member, wish: SubscribeRequest, overrides: Overrides = _NO_OVERRIDES
+    context: Context,
+    member: Member,
+    wish: SubscribeRequest,
+    overrides: Overrides = _NO_OVERRIDES,
+    *,
+    taken_bytes: int = 0,
 ) -> Recovery[Publication | Event] | Error:
-    """Find where a member begins, and what it missed; its flags are set on the way."""
+    """Find where a member begins, and what it missed; its flags are set on the way.
+
+    Args:
+        taken_bytes: What other recoveries take already of the bytes that one reply may have.
+    """
     channel, user = member.room.channel, member.connection.user
     options = _options(channel.namespace, overrides)
     member.is_announced = options.join_leave
@@ -289,23 +367,39 @@ async def _join(
         or (wish.positioned and policy.grants_positioning(channel, user))
     )
     wants = wish.recover and member.is_recoverable
-    limit = context.limits.page_size
-    page = await context.streams.read(channel, after=wish.offset if wants else 0, limit=limit if wants else 0)
+    try:
+        page = await _missed(context, channel, wish if wants else None)
+    except DatabaseError:
+        # It is nobody's defect, and noted where it is noticed.
+        return Errors.INTERNAL
     outcome: Recovery[Publication | Event] = Recovery(recovered=False, items=(), position=page.top)
     if wants:
         outcome = recover(Position(wish.offset, wish.epoch), page)
-    if wants and sum(len(item.data) for item in page.items) > context.limits.page_bytes:
-        outcome = Recovery(recovered=False, items=(), position=page.top)
     merged = merge(outcome, [event for event in member.held or () if event.offset])
     if merged is None:
         # A publication is neither in the stream nor among those held back: the client has to start over.
         member.connection.close(Disconnects.INSUFFICIENT_STATE)
         return Errors.INTERNAL
+    if taken_bytes + sum(map(_size, merged.items)) > context.limits.page_bytes:
+        # A client for which the reply would be too long is closed as slow, again and again.
+        merged = Recovery(recovered=False, items=(), position=merged.position)
     if wants:
         context.observer.recovered(len(merged.items), success=merged.recovered)
         if not merged.recovered and wish.flag & REJECT_UNRECOVERED:
             return Errors.UNRECOVERABLE_POSITION
     return merged
+
+
+async def _missed(context: Context, channel: Channel, wish: SubscribeRequest | None) -> Page:
+    """Read what somebody missed; None for who wants to know the top alone."""
+    streams = context.streams
+    if wish is None:
+        return await streams.read(channel, after=0, limit=0)
+    page = await streams.read(channel, after=wish.offset, limit=context.limits.page_size)
+    if wish.offset > page.top.offset and wish.epoch == page.top.epoch:
+        await streams.diverged(channel)
+        page = await streams.read(channel, after=0, limit=0)
+    return page
 
 
 def _options(namespace: Namespace, overrides: Overrides) -> Namespace:
@@ -393,12 +487,9 @@ async def subscribe_by_server(  # noqa: PLR0913 - the parameters of the server A
         expires_at: Unix seconds; None for never.
         since: Hand over what was published after this position.
     """
-    if channel.name in connection.memberships:
-        return Errors.ALREADY_SUBSCRIBED
-    # Each side has its own share: neither the server nor the client takes places away from the other.
-    if sum(member.by_server for member in connection.memberships.values()) >= context.limits.channels_per_client:
-        context.observer.limited("channels_per_client")
-        return Errors.LIMIT_EXCEEDED
+    refusal = _cannot_be_subscribed(context, connection, channel)
+    if refusal is not None:
+        return refusal
     wish = SubscribeRequest(
         recover=since is not None, offset=since.offset if since else 0, epoch=since.epoch if since else ""
     )
@@ -406,24 +497,40 @@ async def subscribe_by_server(  # noqa: PLR0913 - the parameters of the server A
     member = context.hub.begin(connection, channel, chan_info=info, expires_at=until, by_server=True)
     outcome = await _join(context, member, wish, overrides)
     if connection.memberships.get(channel.name) is not member:
-        return Errors.INTERNAL
+        return _why_gone(context, connection, channel)
     if isinstance(outcome, Error):
         context.hub.leave(member)
         return outcome
     start = since.offset if since is not None and outcome.recovered else outcome.position.offset
-    result: dict[str, object] = {}
-    if member.is_positioned:
-        result = {"recoverable": member.is_recoverable, "positioned": True}
-        result |= {"epoch": outcome.position.epoch, "offset": start}
-    encoded = codec.encode({key: value for key, value in result.items() if value})[:-1]
-    if data is not None:
-        encoded += (b',"data":' if len(encoded) > 1 else b'"data":') + data
-    connection.push(codec.push(channel.name, "subscribe", encoded + b"}"))
+    connection.push(codec.push(channel.name, "subscribe", _subscribed(member, start, outcome.position.epoch, data)))
     for item in outcome.items:
         connection.push(codec.publication_push(channel.name, _encoded(item)))
     context.hub.complete(member, outcome.position)
     connection.reschedule()
     return None
+
+
+def _cannot_be_subscribed(context: Context, connection: Connection, channel: Channel) -> Error | None:
+    if channel.name in connection.memberships:
+        return Errors.ALREADY_SUBSCRIBED
+    if not _is_admitted(context, connection, channel):
+        return Errors.PERMISSION_DENIED
+    # Each side has its own share: neither the server nor the client takes places away from the other.
+    if sum(member.by_server for member in connection.memberships.values()) >= context.limits.channels_per_client:
+        context.observer.limited("channels_per_client")
+        return Errors.LIMIT_EXCEEDED
+    return Errors.LIMIT_EXCEEDED if context.organizations.lacks(channel, connection) is not None else None
+
+
+def _subscribed(member: Member, offset: int, epoch: str, data: bytes | None) -> bytes:
+    """Encode what a client is told of a subscription that the server made."""
+    result: dict[str, object] = {}
+    if member.is_positioned:
+        result = {"recoverable": member.is_recoverable, "positioned": True, "epoch": epoch, "offset": offset}
+    encoded = codec.encode({key: value for key, value in result.items() if value})[:-1]
+    if data is not None:
+        encoded += (b',"data":' if len(encoded) > 1 else b'"data":') + data
+    return encoded + b"}"
 
 
 # Publishing and asking.
@@ -432,20 +539,27 @@ async def subscribe_by_server(  # noqa: PLR0913 - the parameters of the server A
 async def publish(context: Context, connection: Connection, request: Request) -> None:
     """Publish as the user of the connection."""
     params: PublishRequest = _params(request)
-    channel = _resolve(context, connection, params.channel)
+    channel = await _enter(context, connection, params.channel)
     if isinstance(channel, Error):
         connection.reject(request, channel)
         return
-    refusal = policy.may_publish(channel, connection.user, subscribed=_is_in(connection, channel))
+    role = context.organizations.role(channel, connection.user)
+    refusal = policy.may_publish(channel, connection.user, subscribed=_is_in(connection, channel), role=role)
     if params.type:
         refusal = Errors.NOT_AVAILABLE
+    if refusal is None and role is not None and context.organizations.take_publication(channel) is not None:
+        refusal = Errors.TOO_MANY_REQUESTS
     if refusal is not None:
         connection.reject(request, refusal)
         return
     member = connection.memberships.get(channel.name)
     chan_info = member.chan_info if member is not None else None
     info = codec.client_info(connection.user, connection.client, connection.info, chan_info)
-    await context.publisher.publish(channel, Draft(codec.compact(params.data), info))
+    try:
+        await context.publisher.publish(channel, Draft(codec.compact(params.data), info))
+    except NotCommitted as refused:
+        connection.reject(request, refused.error)
+        return
     connection.session.reply(request)
 
 
@@ -457,11 +571,12 @@ def _is_in(connection: Connection, channel: Channel) -> bool:
 async def history(context: Context, connection: Connection, request: Request) -> None:
     """Read a stream."""
     params: HistoryRequest = _params(request)
-    channel = _resolve(context, connection, params.channel)
+    channel = await _enter(context, connection, params.channel)
     if isinstance(channel, Error):
         connection.reject(request, channel)
         return
-    refusal = policy.may_read_history(channel, connection.user, subscribed=_is_in(connection, channel))
+    role = context.organizations.role(channel, connection.user)
+    refusal = policy.may_read_history(channel, connection.user, subscribed=_is_in(connection, channel), role=role)
     if refusal is not None:
         connection.reject(request, refusal)
         return
@@ -487,11 +602,14 @@ async def history_page(
         return Errors.BAD_REQUEST
     page_size = context.limits.page_size
     count = page_size if limit < 0 else min(limit, page_size)
-    if reverse:
-        before = since.offset if since is not None else 2**63
-        page = await context.streams.read_back(channel, before=before, limit=count)
-    else:
-        page = await context.streams.read(channel, after=since.offset if since is not None else 0, limit=count)
+    try:
+        if reverse:
+            before = since.offset if since is not None else 2**63
+            page = await context.streams.read_back(channel, before=before, limit=count)
+        else:
+            page = await context.streams.read(channel, after=since.offset if since is not None else 0, limit=count)
+    except DatabaseError:
+        return Errors.INTERNAL
     if since is not None and since.epoch not in ("", page.top.epoch):
         return Errors.UNRECOVERABLE_POSITION
     return Page(_within(page.items, context.limits.page_bytes), page.top)
@@ -501,10 +619,16 @@ def _within(items: Sequence[Publication], most_bytes: int) -> Sequence[Publicati
     """Return as many of the first items as fit into a page; one at least, else nobody could read on."""
     size = 0
     for count, item in enumerate(items):
-        size += len(item.data)
+        size += _size(item)
         if size > most_bytes and count:
             return items[:count]
     return items
+
+
+def _size(item: Publication | Event) -> int:
+    if isinstance(item, Event):
+        return len(item.body)
+    return len(item.data) + len(item.info or b"") + len(item.tags or b"")
 
 
 def encode_page(page: Page) -> bytes:
@@ -520,7 +644,7 @@ def encode_page(page: Page) -> bytes:
 async def presence(context: Context, connection: Connection, request: Request) -> None:
     """Say who is in a channel."""
     params: PresenceRequest = _params(request)
-    channel = _presence_channel(context, connection, request, params.channel)
+    channel = await _presence_channel(context, connection, request, params.channel)
     if channel is not None:
         connection.session.reply(request, encode_presence(context, channel))
 
@@ -528,18 +652,19 @@ async def presence(context: Context, connection: Connection, request: Request) -
 async def presence_stats(context: Context, connection: Connection, request: Request) -> None:
     """Say how many are in a channel."""
     params: PresenceStatsRequest = _params(request)
-    channel = _presence_channel(context, connection, request, params.channel)
+    channel = await _presence_channel(context, connection, request, params.channel)
     if channel is not None:
         clients, users = context.hub.presence_stats(channel.name)
         connection.session.reply(request, codec.encode({"num_clients": clients, "num_users": users}))
 
 
-def _presence_channel(context: Context, connection: Connection, request: Request, name: str) -> Channel | None:
-    channel = _resolve(context, connection, name)
+async def _presence_channel(context: Context, connection: Connection, request: Request, name: str) -> Channel | None:
+    channel = await _enter(context, connection, name)
     if isinstance(channel, Error):
         connection.reject(request, channel)
         return None
-    refusal = policy.may_read_presence(channel, connection.user, subscribed=_is_in(connection, channel))
+    role = context.organizations.role(channel, connection.user)
+    refusal = policy.may_read_presence(channel, connection.user, subscribed=_is_in(connection, channel), role=role)
     if refusal is not None:
         connection.reject(request, refusal)
         return None
@@ -559,8 +684,8 @@ def encode_presence(context: Context, channel: Channel) -> bytes:
 async def rpc(context: Context, connection: Connection, request: Request) -> None:
     """Call a method of the application."""
     params: RpcRequest = _params(request)
-    if connection.namespaces is not None:
-        # A token for some namespaces alone does not reach the application.
+    if connection.is_confined:
+        # A token for some channels alone does not reach the application.
         connection.reject(request, Errors.PERMISSION_DENIED)
         return
     method = context.procedures.methods.get(params.method)
@@ -578,7 +703,7 @@ async def rpc(context: Context, connection: Connection, request: Request) -> Non
 async def send(context: Context, connection: Connection, request: Request) -> None:
     """Hand a message to the application."""
     params: SendRequest = _params(request)
-    if connection.namespaces is not None:
+    if connection.is_confined:
         connection.close(Disconnects.PERMISSION_DENIED)
         return
     if context.procedures.on_send is None:

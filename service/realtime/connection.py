@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from service.auth.policy import organization_of
 from service.core import codec
 from service.core.codes import Disconnects, Errors, Unsubscribes
 from service.core.frames import text_frame
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from service.core.codes import Disconnect, Unsubscribe
     from service.core.messages import Request
+    from service.core.namespaces import Channel
     from service.realtime.context import Context
     from service.realtime.hub import Member
     from service.realtime.ports import Transport
@@ -40,6 +42,7 @@ class Connection:
         info: Raw JSON from the connection token; None for none.
         memberships: By channel, those that are still joining too.
         namespaces: The only ones whose channels it may touch, as its token says; None for all.
+        organization: The only one whose channels it may touch, as its token says; None for no such limit.
         address: Of the client, for limits; empty when unknown.
     """
 
@@ -53,6 +56,7 @@ class Connection:
         "info",
         "memberships",
         "namespaces",
+        "organization",
         "session",
         "transport",
         "write",
@@ -71,6 +75,7 @@ class Connection:
         self.info: bytes | None = None
         self.memberships: dict[str, Member] = {}
         self.namespaces: frozenset[str] | None = None
+        self.organization: str | None = None
         context.hub.add(self)
         context.observer.connection_opened()
         self.reschedule()
@@ -84,6 +89,21 @@ class Connection:
     def user(self) -> str:
         """Who it belongs to; empty before connect and for an anonymous one."""
         return self.session.user
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether its token is for some channels alone, and so not for the application."""
+        return self.namespaces is not None or self.organization is not None
+
+    def reaches(self, channel: Channel) -> bool:
+        """Whether its token is for this channel too."""
+        if self.namespaces is not None and channel.namespace.name not in self.namespaces:
+            return False
+        return self.is_open_to(channel)
+
+    def is_open_to(self, channel: Channel) -> bool:
+        """Whether the organization that it is for, if any, has this channel."""
+        return self.organization is None or organization_of(channel) == self.organization
 
     # From the transport.
 
@@ -189,6 +209,9 @@ class Connection:
         limit = context.messages if is_message else context.commands
         # The count is the user's, so that connecting again does not begin a new one.
         key = self.user or self.client
+        if self.organization is not None:
+            # An organization's key may make tokens for any user that it makes a member: it counts for itself.
+            key = f"{self.organization}/{key}"
         if limit.allow(key, now):
             return False
         context.observer.limited("messages_per_minute" if is_message else "commands_per_minute")
@@ -231,6 +254,11 @@ class Connection:
         self.session.close(why)
         self.flush()
 
+    def abandon(self, why: Disconnect) -> None:
+        """End the connection with a code, and send nothing of what is held for it; idempotent."""
+        self.session.frames_to_send()
+        self.close(why)
+
     # Time.
 
     def elapse(self) -> None:
@@ -263,7 +291,11 @@ class Connection:
         """Write what the session holds, and close when it says so."""
         payload = self.session.frames_to_send()
         if payload:
-            self.write(text_frame(payload))
+            # Answers may hold publications, so they go out in our own time alone.
+            if self._context.may_serve():
+                self.write(text_frame(payload))
+            else:
+                self.session.close(Disconnects.SHUTDOWN)
         why = self.session.close_due()
         if why is not None:
             self.transport.close(why.code, codec.disconnect_reason(why))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from service.core.tenure import Tenure
+from service.realtime.organizations import Organizations
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -79,7 +82,9 @@ class Context:
 
     Attributes:
         refusals: Counts them; the number that ends a connection is one of ``limits``.
+        may_serve: Whether this instance may answer and deliver at this moment.
         greet: Tells a client that has just connected what everybody was told before.
+        organizations: Whose members may enter which channels; none unless told otherwise.
     """
 
     hub: Hub
@@ -99,5 +104,7 @@ class Context:
     ids: Ids
     version: str
     greet: Callable[[Connection], None]
+    may_serve: Callable[[], bool] = Tenure.always().holds
+    organizations: Organizations = field(default_factory=Organizations)
     allow_anonymous: bool = False
     personal_channels: bool = True

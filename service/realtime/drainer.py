@@ -146,6 +146,13 @@ class Drainer:
         self._announcements.tell_all(codec.encode({"type": "maintenance", "state": "cancelled"}))
         return True
 
+    def reset(self) -> None:
+        """Forget the drain without a word: everybody has been sent away, for a reason of its own."""
+        self.drain = None
+        self._batches.clear()
+        self._queue.clear()
+        self.done.set()
+
     def hurry(self) -> None:
         """Close all that is left now."""
         if self.drain is not None:

@@ -11,12 +11,13 @@ at or below its offset reaches it again; from then on it shares the common bytes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from service.core import codec
 from service.core.codes import Disconnects
 from service.core.frames import text_frame
 from service.core.session import State
+from service.core.tenure import Tenure
 from service.realtime.ports import Broker, Event, EventKind, Observer
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from service.core.stream import Position
     from service.realtime.connection import Connection
 
-__all__ = ("Hub", "Member", "Room")
+__all__ = ("Hub", "Member", "Room", "Watch")
 
 MAX_FRAME_BYTES = 256 * 1024
 """Longest frame that is built of several publications; a single longer one goes alone."""
@@ -148,21 +149,41 @@ class Room:
         yield from self.watching.values()
 
 
+class Watch(Protocol):
+    """Who is told of memberships, at once and in order."""
+
+    def began(self, member: Member) -> None:
+        """Take note of a membership, joined or joining."""
+        ...
+
+    def ended(self, member: Member) -> None:
+        """Take note of its end."""
+        ...
+
+
 class Hub:
     """Who is connected, and who listens to what.
 
     Args:
         soon: Calls a function once, later in this tick of the loop (``loop.call_soon``).
         now: Monotonic seconds.
+        tenure: Asked before anything is delivered; for ever unless told otherwise.
     """
 
     def __init__(
-        self, *, soon: Callable[[Callable[[], None]], object], now: Callable[[], float], observer: Observer
+        self,
+        *,
+        soon: Callable[[Callable[[], None]], object],
+        now: Callable[[], float],
+        observer: Observer,
+        tenure: Tenure | None = None,
     ) -> None:
         self._soon = soon
         self._now = now
         self._observer = observer
+        self._may_deliver = (tenure or Tenure.always()).holds
         self._broker: Broker | None = None
+        self._watch: Watch | None = None
         self.connections: dict[str, Connection] = {}
         self.users: dict[str, dict[Connection, None]] = {}
         self.addresses: dict[str, int] = {}
@@ -175,6 +196,10 @@ class Hub:
     def use(self, broker: Broker) -> None:
         """Send joins and leaves through ``broker``; it delivers to this hub, so it is made after it."""
         self._broker = broker
+
+    def watch(self, watch: Watch) -> None:
+        """Tell ``watch`` of every membership from now on."""
+        self._watch = watch
 
     # Connections.
 
@@ -219,6 +244,14 @@ class Hub:
         """Look at a connection before the next write: it may be slow."""
         self._overfull[connection] = None
 
+    def send_all_away(self) -> None:
+        """Close every connection so that it comes back, and deliver nothing of what is still held."""
+        for room in self.rooms.values():
+            room.lines = []
+        self._dirty.clear()
+        for connection in list(self.connections.values()):
+            connection.abandon(Disconnects.SHUTDOWN)
+
     # Membership.
 
     def begin(
@@ -238,6 +271,8 @@ class Hub:
         room.joining[connection] = member
         connection.memberships[channel.name] = member
         self.subscriptions += 1
+        if self._watch is not None:
+            self._watch.began(member)
         return member
 
     def complete(self, member: Member, position: Position) -> None:
@@ -268,6 +303,8 @@ class Hub:
         for group in (room.joining, room.late, room.plain, room.watching):
             group.pop(connection, None)
         self.subscriptions -= 1
+        if self._watch is not None:
+            self._watch.ended(member)
         if member.has_joined and member.is_announced:
             self._announce(EventKind.LEAVE, member)
         if not room.joining and not len(room):
@@ -343,7 +380,8 @@ class Hub:
 
     def _flush_room(self, room: Room) -> None:
         lines, room.lines = room.lines, []
-        if not lines:
+        # Compared here, right before the bytes go out: a process that was stopped for a while goes on at any line.
+        if not lines or not self._may_deliver():
             return
         if any(line[1] for line in lines):
             room.published_at = self._now()

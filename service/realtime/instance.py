@@ -15,12 +15,15 @@ from service.realtime.drainer import Origin
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from service.db.watch import DatabaseWatch
     from service.realtime.admission import Admission, AdmissionLimits
     from service.realtime.announcements import Announcements
     from service.realtime.context import Context
     from service.realtime.drainer import Drainer
+    from service.realtime.durable_streams import DurableStreams
     from service.realtime.hub import Hub
     from service.realtime.lifecycle import Lifecycle
+    from service.realtime.succession import Succession
     from service.realtime.ticker import Ticker
 
 __all__ = ("Background", "DrainDefaults", "Instance")
@@ -95,6 +98,9 @@ class Instance:
         id: New with every start of the process.
         image_digest: Of the container image, None when nobody said.
         started_at: Monotonic seconds.
+        database: What operators see of it; None when nothing is kept.
+        durable: The streams in it; None when nothing is kept.
+        loops: Run as long as the application, beside the ticker and the succession.
     """
 
     id: str
@@ -105,12 +111,16 @@ class Instance:
     lifecycle: Lifecycle
     announcements: Announcements
     drainer: Drainer
+    succession: Succession
     admission: Admission
     admission_limits: AdmissionLimits
     ticker: Ticker
     background: Background
     drain_defaults: DrainDefaults
     ttl_seconds: float
+    database: DatabaseWatch | None = None
+    durable: DurableStreams | None = None
+    loops: tuple[Callable[[], Coroutine[object, object, None]], ...] = ()
 
     @property
     def hub(self) -> Hub:

@@ -21,6 +21,7 @@ __all__ = ("MemoryStreams",)
 
 _IDEMPOTENCY_SECONDS = 300.0
 _TOP_SECONDS = 86_400.0
+_RENEWAL_SECONDS = 60.0
 _MAX_BYTES = 256 * 1024 * 1024
 _MAX_STREAMS = 100_000  # empty, about 1 KiB each
 _SWEPT_AT_ONCE = 5_000  # a few milliseconds
@@ -52,6 +53,7 @@ class MemoryStreams(StreamStore):
         self._now = now
         self._new_epoch = new_epoch
         self._epoch = new_epoch()
+        self._deliver: Callable[[str, Publication, str], None] = _to_nobody
         self._idempotency_seconds = idempotency_seconds
         self._top_seconds = top_seconds
         self._max_bytes = max_bytes
@@ -67,9 +69,15 @@ class MemoryStreams(StreamStore):
         self._promised: dict[str, str] = {}
         # (channel, key) -> (when, result), oldest first
         self._results: dict[tuple[str, str], tuple[float, Position | None]] = {}
+        # When channels got another epoch, for a minute; oldest first.
+        self._renewed: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    @override
+    def use(self, deliver: Callable[[str, Publication, str], None]) -> None:
+        self._deliver = deliver
 
     @override
     async def append(self, channel: Channel, draft: Draft) -> Appended:
@@ -83,6 +91,9 @@ class MemoryStreams(StreamStore):
         if draft.idempotency_key:
             self._results.pop(key, None)
             self._results[key] = (now, appended.position)
+        if appended.publication is not None:
+            position = appended.position
+            self._deliver(channel.name, appended.publication, position.epoch if position is not None else "")
         return appended
 
     def _append(self, channel: Channel, draft: Draft, now: float) -> Appended:
@@ -144,6 +155,27 @@ class MemoryStreams(StreamStore):
             stream.clear()
 
     @override
+    async def diverged(self, channel: Channel) -> None:
+        name, now = channel.name, self._now()
+        if name in self._renewed and now - self._renewed[name] < _RENEWAL_SECONDS:
+            return
+        self._renewed.pop(name, None)
+        self._renewed[name] = now
+        stream = self._streams.get(name)
+        if stream is not None:
+            stream.epoch = self._new_epoch()
+        else:
+            self._promised[name] = self._new_epoch()
+
+    def reset(self) -> None:
+        """Forget everything: others have published meanwhile, and what is known here goes on from nowhere."""
+        self._epoch = self._new_epoch()
+        self._bytes = 0
+        self._unswept = iter(())
+        for memory in (self._order, self._streams, self._promised, self._results, self._renewed):
+            memory.clear()
+
+    @override
     def expire(self, now: float, watched: Collection[str]) -> None:
         self._expire_results(now)
         self._bound()
@@ -181,9 +213,15 @@ class MemoryStreams(StreamStore):
         known = self._results.items()
         for key, _ in list(takewhile(lambda item: now - item[1][0] >= self._idempotency_seconds, known)):
             del self._results[key]
+        for name, _ in list(takewhile(lambda item: now - item[1] >= _RENEWAL_SECONDS, self._renewed.items())):
+            del self._renewed[name]
 
     def _fresh(self, channel: Channel) -> Stream | None:
         stream = self._streams.get(channel.name)
         if stream is not None:
             self._expire(stream, self._now())
         return stream
+
+
+def _to_nobody(channel: str, publication: Publication, epoch: str) -> None:
+    """Deliver to nobody: the store is used alone."""

@@ -5,24 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.core import codec
+from service.core.codes import Errors
+from service.core.tenure import Tenure
+from service.errors import NotCommitted
 from service.realtime.ports import Broker, Draft, Event, EventKind, Observer, StreamStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.core.namespaces import Channel
-    from service.core.stream import Position
+    from service.core.stream import Position, Publication
 
 __all__ = ("Publisher",)
 
 
 class Publisher:
-    """Gives publications their offset, and hands them to the broker in that order."""
+    """Lets the store give publications their offset, and hands them to the broker in that order.
 
-    __slots__ = ("_broker", "_observer", "_store")
+    Args:
+        may_publish: Whether this instance may take publications at this moment; always unless told otherwise.
+    """
 
-    def __init__(self, store: StreamStore, broker: Broker, observer: Observer) -> None:
+    __slots__ = ("_broker", "_may_publish", "_observer", "_store")
+
+    def __init__(
+        self, store: StreamStore, broker: Broker, observer: Observer, *, may_publish: Callable[[], bool] | None = None
+    ) -> None:
         self._store = store
         self._broker = broker
         self._observer = observer
+        self._may_publish = may_publish or Tenure.always().holds
+        store.use(self.deliver)
 
     async def publish(self, channel: Channel, draft: Draft) -> Position | None:
         """Publish, and return once it is kept.
@@ -34,11 +47,16 @@ class Publisher:
         Returns:
             Where it stands in its stream; None on a channel without history. A repetition
             of an idempotency key gets the position of the first.
+
+        Raises:
+            NotCommitted: It was not kept as far as is known, and is not delivered now.
         """
-        position, publication = await self._store.append(channel, draft)
-        if publication is not None:
-            epoch = position.epoch if position is not None else ""
-            body = codec.publication(publication)
-            self._broker.publish(Event(EventKind.PUBLICATION, channel.name, publication.offset, epoch, body))
-            self._observer.published(len(draft.data))
-        return position
+        if not self._may_publish():
+            raise NotCommitted(Errors.INTERNAL)
+        return (await self._store.append(channel, draft)).position
+
+    def deliver(self, channel: str, publication: Publication, epoch: str) -> None:
+        """Send a publication on its way to the hub; the store calls it, as `StreamStore.use` says."""
+        body = codec.publication(publication)
+        self._broker.publish(Event(EventKind.PUBLICATION, channel, publication.offset, epoch, body))
+        self._observer.published(len(publication.data))

@@ -1,8 +1,9 @@
 """What each method of the server API does: one function a method, and the table of them.
 
-A back end that has the key may do what it likes with any channel of a known namespace; the
-options for clients do not hold for it. Each function returns the encoded result, or the error
-that the back end gets. Nothing here knows HTTP.
+A back end that has the operator's key may do what it likes with any channel of a known namespace; the
+options for clients do not hold for it. One with the key of an organization reaches that organization's
+channels and members, as far as the key's scopes go. Each function returns the encoded result, or the
+error that the back end gets. Nothing here knows HTTP.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import asyncio
 import binascii
 import math
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from service.auth.api_keys import OPERATOR, Caller
+from service.auth.policy import organization_of
 from service.auth.tokens import Overrides
 from service.core import codec
 from service.core.codes import Disconnect, Disconnects, Error, Errors, Unsubscribes
+from service.core.organizations import Scope
 from service.core.session import State
 from service.core.stream import Position
 from service.core.wildcards import matcher
+from service.errors import DatabaseError, NotCommitted
 from service.realtime.commands import encode_presence, history_page, subscribe_by_server
 from service.realtime.context import Call
 from service.realtime.ports import Draft
@@ -46,7 +51,7 @@ from service.realtime.server_messages import (
 from service.realtime.steps import DONE, first_step, rest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from service.core.namespaces import Channel
     from service.realtime.connection import Connection
@@ -115,12 +120,14 @@ class ServerContext:
     Attributes:
         batch_commands: Most commands in a batch.
         broadcast_channels: Most channels in a broadcast.
+        caller: Who asks.
     """
 
     context: Context
     node: Node
     batch_commands: int = 1000
     broadcast_channels: int = 1000
+    caller: Caller = OPERATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +148,23 @@ class Method(NamedTuple):
         params: Type of its parameters.
         decode: Reads them, or raises what msgspec raises.
         run: Does it.
+        scope: That the key of an organization has to have; None for the operator alone.
     """
 
     params: type[msgspec.Struct]
     decode: Callable[[bytes], Any]
     run: Callable[[ServerContext, Any], Awaitable[bytes | Error]]
+    scope: Scope | None
 
 
-async def call(server: ServerContext, method: str, body: bytes) -> bytes | Error | Malformed:
+async def call(server: ServerContext, method: str, body: bytes, caller: Caller = OPERATOR) -> bytes | Error | Malformed:
     """Do what a request asks for.
 
     Args:
         server: What the methods work with.
         method: A key of ``METHODS``.
         body: JSON object with the parameters.
+        caller: Who asks.
 
     Returns:
         The encoded result, or why there is none.
@@ -164,7 +174,9 @@ async def call(server: ServerContext, method: str, body: bytes) -> bytes | Error
     except UnicodeDecodeError as error:
         return Malformed(f"not UTF-8: byte {error.start}")
     params = _read(METHODS[method], body)
-    return params if isinstance(params, Malformed) else await _perform(server, method, params)
+    if isinstance(params, Malformed):
+        return params
+    return await _perform(server if caller is server.caller else replace(server, caller=caller), method, params)
 
 
 def encode_error(error: Error) -> bytes:
@@ -188,13 +200,34 @@ def _read(method: Method, body: bytes | msgspec.Raw) -> msgspec.Struct | Malform
 async def _perform(server: ServerContext, method: str, params: msgspec.Struct) -> bytes | Error:
     """Run a method; what goes wrong in it is told to the observer."""
     server.context.observer.command(f"api_{method}")
-    return await _guarded(server, f"api_{method}", METHODS[method].run(server, params))
+    work = METHODS[method].run if server.caller.is_operator else _for_organization(method)
+    return await _guarded(server, f"api_{method}", work(server, params))
+
+
+def _for_organization(method: str) -> Callable[[ServerContext, Any], Awaitable[bytes | Error]]:
+    """Return a method as the key of an organization may use it: in its scopes, and with the members at hand."""
+    scope, run = METHODS[method].scope, METHODS[method].run
+
+    async def work(server: ServerContext, params: Any) -> bytes | Error:  # noqa: ANN401 - as the table has it
+        caller = server.caller
+        # Each command of a batch is asked for itself.
+        if caller.organization is None or not (method == "batch" or caller.may(scope)):
+            return Errors.PERMISSION_DENIED
+        try:
+            await server.context.organizations.load(caller.organization)
+        except DatabaseError:
+            return Errors.INTERNAL
+        return await run(server, params)
+
+    return work
 
 
 async def _guarded(server: ServerContext, name: str, work: Awaitable[bytes | Error]) -> bytes | Error:
     observer = server.context.observer
     try:
         outcome = await work
+    except NotCommitted as refused:
+        outcome = refused.error
     except Exception as error:  # noqa: BLE001 - the root of a command: a defect of ours fails this one alone
         observer.failed(name, error)
         outcome = Errors.INTERNAL
@@ -220,6 +253,10 @@ def _channel(server: ServerContext, name: str) -> Channel | Error:
     if not name:
         return _bad("channel is missing")
     channel = server.context.namespaces.resolve(name)
+    if not server.caller.is_operator and channel is not Errors.BAD_REQUEST:
+        # One refusal for all that is not its own, whether there is such a thing or not.
+        is_own = not isinstance(channel, Error) and organization_of(channel) == server.caller.organization
+        return channel if is_own else Errors.PERMISSION_DENIED
     if channel is Errors.BAD_REQUEST:
         return _bad(
             "this cannot be the name of a channel: it is too long, has characters other than visible ASCII, "
@@ -239,7 +276,9 @@ async def publish(server: ServerContext, params: PublishParams) -> bytes | Error
     draft = _draft(server, params)
     if isinstance(draft, Error):
         return draft
-    return _published(await server.context.publisher.publish(channel, draft))
+    return await server.context.organizations.admit(channel) or _published(
+        await server.context.publisher.publish(channel, draft)
+    )
 
 
 async def broadcast(server: ServerContext, params: BroadcastParams) -> bytes | Error:
@@ -271,7 +310,9 @@ async def _publish_into(server: ServerContext, name: str, draft: Draft) -> bytes
     channel = _channel(server, name)
     if isinstance(channel, Error):
         return channel
-    return _published(await server.context.publisher.publish(channel, draft))
+    return await server.context.organizations.admit(channel) or _published(
+        await server.context.publisher.publish(channel, draft)
+    )
 
 
 async def _at_once(works: list[Coroutine[Any, Any, None]]) -> None:
@@ -354,6 +395,9 @@ def _targets(server: ServerContext, params: UserParams) -> list[Connection] | Er
         return _unavailable("connections have no session ids here: name one by its client id")
     if not params.user and not params.client:
         return _bad("user is missing")
+    organization = server.caller.organization
+    if organization is not None and server.context.organizations.role_in(organization, params.user) is None:
+        return Errors.PERMISSION_DENIED
     return server.context.hub.of_user(params.user, client=params.client or "")
 
 
@@ -368,10 +412,13 @@ async def subscribe(server: ServerContext, params: SubscribeParams) -> bytes | E
     wish = _subscription(server, params)
     if isinstance(wish, Error):
         return wish
-    failure: Error | None = None
+    failure = await server.context.organizations.ready(channel)
+    if failure is not None:
+        return failure
     for connection in connections:
-        # Asked anew each time: it may have ended while another one was waited for.
-        if connection.session.state is State.CONNECTED:
+        # Asked anew each time: it may have ended while another one was waited for. A connection that an
+        # organization has opened in the name of a user gets no more of that user's channels than that.
+        if connection.session.state is State.CONNECTED and connection.is_open_to(channel):
             error = await subscribe_by_server(server.context, connection, channel, **wish)
             if error not in (None, Errors.ALREADY_SUBSCRIBED):
                 failure = failure or error
@@ -533,7 +580,7 @@ async def channels(server: ServerContext, params: ChannelsParams) -> bytes | Err
     fits = matcher(params.pattern or "*")
     if isinstance(fits, str):
         return _bad(f"pattern: {fits}")
-    rooms = server.context.hub.rooms.values()
+    rooms = [room for room in server.context.hub.rooms.values() if server.caller.reaches(organization_of(room.channel))]
     return codec.encode(
         {"channels": {room.name: {"num_clients": len(room)} for room in rooms if len(room) and fits(room.name)}}
     )
@@ -589,28 +636,46 @@ async def batch(server: ServerContext, params: BatchParams) -> bytes | Error:
     replies = [b""] * len(commands)
     length = 0
 
-    async def run(index: int) -> None:
+    async def run(index: int, chosen: tuple[str, msgspec.Struct] | Error) -> None:
         nonlocal length
         if length > MAX_BATCH_REPLY_BYTES:
             too_much = _exceeded("the replies before this one are too long already: ask for less in one batch")
             replies[index] = b'{"error":%b}' % encode_error(too_much)
         else:
-            replies[index] = await _command(server, commands[index])
+            replies[index] = await _command(server, chosen)
             length += len(replies[index])
 
     if params.parallel:
         async with asyncio.TaskGroup() as group:
-            for index in range(len(commands)):
-                group.create_task(run(index))
+            for index, raw in enumerate(commands):
+                group.create_task(run(index, _choose(raw)))
     else:
-        for index in range(len(commands)):
-            await run(index)
+        await _in_order(commands, run)
     return b'{"replies":[' + b",".join(replies) + b"]}"
 
 
-async def _command(server: ServerContext, raw: msgspec.Raw) -> bytes:
+async def _in_order(
+    commands: Sequence[msgspec.Raw],
+    run: Callable[[int, tuple[str, msgspec.Struct] | Error], Coroutine[Any, Any, None]],
+) -> None:
+    """Run commands one after the other, but publications that follow each other share their commits.
+
+    Their order is that of their beginning, so none has to wait until the one before it is kept.
+    """
+    together: list[Coroutine[Any, Any, None]] = []
+    for index, raw in enumerate(commands):
+        chosen = _choose(raw)
+        if not isinstance(chosen, Error) and chosen[0] == "publish":
+            together.append(run(index, chosen))
+            continue
+        await _at_once(together)
+        together = []
+        await run(index, chosen)
+    await _at_once(together)
+
+
+async def _command(server: ServerContext, chosen: tuple[str, msgspec.Struct] | Error) -> bytes:
     """Run one command of a batch and encode its reply."""
-    chosen = _choose(raw)
     outcome: bytes | Error
     if isinstance(chosen, Error):
         outcome, method = chosen, ""
@@ -643,22 +708,26 @@ def _choose(raw: msgspec.Raw) -> tuple[str, msgspec.Struct] | Error:
     return _bad(f"{method}: {params.problem}") if isinstance(params, Malformed) else (method, params)
 
 
-def _method(params: type[msgspec.Struct], run: Callable[[ServerContext, Any], Awaitable[bytes | Error]]) -> Method:
-    return Method(params, msgspec.json.Decoder(params).decode, run)
+def _method(
+    params: type[msgspec.Struct],
+    run: Callable[[ServerContext, Any], Awaitable[bytes | Error]],
+    scope: Scope | None = None,
+) -> Method:
+    return Method(params, msgspec.json.Decoder(params).decode, run, scope)
 
 
 METHODS: Final[Mapping[str, Method]] = {
-    "publish": _method(PublishParams, publish),
-    "broadcast": _method(BroadcastParams, broadcast),
-    "subscribe": _method(SubscribeParams, subscribe),
-    "unsubscribe": _method(UnsubscribeParams, unsubscribe),
-    "disconnect": _method(DisconnectParams, disconnect),
-    "refresh": _method(RefreshParams, refresh),
-    "presence": _method(ChannelParams, presence),
-    "presence_stats": _method(ChannelParams, presence_stats),
-    "history": _method(HistoryParams, history),
-    "history_remove": _method(ChannelParams, history_remove),
-    "channels": _method(ChannelsParams, channels),
+    "publish": _method(PublishParams, publish, Scope.PUBLISH),
+    "broadcast": _method(BroadcastParams, broadcast, Scope.PUBLISH),
+    "subscribe": _method(SubscribeParams, subscribe, Scope.CONNECTIONS),
+    "unsubscribe": _method(UnsubscribeParams, unsubscribe, Scope.CONNECTIONS),
+    "disconnect": _method(DisconnectParams, disconnect, Scope.CONNECTIONS),
+    "refresh": _method(RefreshParams, refresh, Scope.CONNECTIONS),
+    "presence": _method(ChannelParams, presence, Scope.PRESENCE),
+    "presence_stats": _method(ChannelParams, presence_stats, Scope.PRESENCE),
+    "history": _method(HistoryParams, history, Scope.HISTORY),
+    "history_remove": _method(ChannelParams, history_remove, Scope.HISTORY_REMOVE),
+    "channels": _method(ChannelsParams, channels, Scope.CHANNELS),
     "info": _method(InfoParams, info),
     "rpc": _method(RpcParams, rpc),
     "batch": _method(BatchParams, batch),

@@ -45,6 +45,8 @@ class Ticker:
     def tick(self) -> None:
         """Do all that is due at this moment."""
         context, now = self._context, self._context.clock.now()
+        # First of all: who may no longer serve sends everybody away, and nothing below sends anything.
+        context.may_serve()
         for connection in context.wheel.due(now):
             try:
                 connection.elapse()

@@ -12,11 +12,13 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from service.core.database_url import Target, parse
 from service.core.namespaces import BUILT_IN, Namespaces
 from service.settings.kinds import (
+    DATABASE,
     ECDSA_KEY,
     FILE,
     HMAC_SECRET,
@@ -25,8 +27,8 @@ from service.settings.kinds import (
     NETWORKS,
     ORIGINS,
     PATH,
+    POSTGRES,
     RSA_KEY,
-    SECRET,
     SWITCH,
     TEXT,
     URL,
@@ -47,17 +49,21 @@ if TYPE_CHECKING:
 __all__ = (
     "GROUPS",
     "MAX_PONG_TIMEOUT_SECONDS",
+    "MAX_RECOVERY_BYTES",
     "Admin",
     "Api",
     "Channels",
+    "Database",
     "Drain",
     "Http",
     "Limits",
+    "Lock",
     "LogFormat",
     "LogLevel",
     "Logs",
     "Mode",
     "Origins",
+    "Outbox",
     "Process",
     "Setting",
     "Settings",
@@ -67,6 +73,12 @@ __all__ = (
 
 MAX_PONG_TIMEOUT_SECONDS: Final = 10.0
 """The time for a pong when none is set and pings are far enough apart."""
+
+MAX_RECOVERY_BYTES: Final = 786_432
+"""The longest recovery reply: no frame of a reply is cut, so it has to fit between what waits for a slow reader."""
+
+DATABASE_FILE: Final = "slackwater.db"
+"""Name of the SQLite database in the directory for data."""
 
 _T = TypeVar("_T")
 
@@ -143,10 +155,7 @@ class Process:
     Production is the default, because a forgotten setting must not open anything."""
 
     data_dir: Path = _setting("DATA_DIR", PATH, Path("data"), default_text="./data")
-    """Directory for everything that is kept in files."""
-
-    database_url: Secret | None = _setting("DATABASE_URL", SECRET, None)
-    """Accepted and not used yet. Never shown, since it may hold a password."""
+    """Directory for everything that is kept in files: the SQLite database, when no other is set."""
 
     image_digest: str | None = _setting("IMAGE_DIGEST", TEXT, None)
     """Digest of the container image, reported by the admin API so that a rollout can see what runs."""
@@ -154,6 +163,78 @@ class Process:
     web_concurrency: int = _setting("WEB_CONCURRENCY", WORKERS, 1)
     """Number of worker processes. Anything but 1 stops the start: connections, subscriptions and
     presence live in the memory of one process. Read so that a platform's default cannot slip through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where publications, organizations and the outbox are kept."""
+
+    url: Secret | None = _setting("DATABASE_URL", DATABASE, None, default_text="SQLite in `DATA_DIR`/slackwater.db")
+    """A Postgres, a SQLite file, or `memory:` for none: then nothing outlives the process, and nothing keeps a
+    second process from serving beside it. Never shown, since it may hold a password."""
+
+    direct_url: Secret | None = _setting("DATABASE_DIRECT_URL", POSTGRES, None, default_text="`DATABASE_URL`")
+    """The same Postgres past its transaction pooler, for the lock and for LISTEN, which need a session of their own.
+    When it is set, ``DATABASE_URL`` is taken for a pooler's address."""
+
+    pool_size: int = _setting("DATABASE_POOL_SIZE", whole(1, 1000, "connections"), 5)
+    """Connections that are kept open."""
+
+    pool_overflow: int = _setting("DATABASE_POOL_OVERFLOW", whole(0, 1000, "connections"), 5)
+    """Connections beyond those, opened when all are in use and closed after use."""
+
+    pool_timeout_seconds: float = _setting("DATABASE_POOL_TIMEOUT", decimal(0, 3600, "seconds", above=True), 5.0)
+    """Time to wait for a connection when all are in use; then the work is refused as temporary."""
+
+    connect_timeout_seconds: float = _setting("DATABASE_CONNECT_TIMEOUT", decimal(0, 3600, "seconds", above=True), 5.0)
+    """Time in which a connection must come about. A ``connect_timeout`` in the address outranks it."""
+
+    statement_timeout_seconds: float = _setting(
+        "DATABASE_STATEMENT_TIMEOUT", decimal(0, 3600, "seconds", above=True), 5.0
+    )
+    """Time in which a statement must be done, waiting for locks included; then it is refused as temporary."""
+
+    migrate: bool = _setting("DATABASE_MIGRATE", SWITCH, default=False, development=True)
+    """Migrate at the start, as ``python -m service migrate`` does. Off in production, so that a rollout migrates
+    once and where it can be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """That one instance serves at a time. ``prove`` < ``serve`` < ``wait``, and ``prove`` < ``session``."""
+
+    prove_seconds: float = _setting("LOCK_PROVE_SECONDS", decimal(0.01, 3600, "seconds"), 2.0)
+    """Time between two queries by which the holder proves that it holds the lock."""
+
+    serve_seconds: float = _setting("LOCK_SERVE_SECONDS", decimal(0.01, 3600, "seconds"), 5.0)
+    """Time that the holder may serve after it sent the last query that was answered."""
+
+    session_seconds: float = _setting("LOCK_SESSION_SECONDS", decimal(0.01, 3600, "seconds"), 15.0)
+    """Time after which the database ends the session of a holder that has gone silent."""
+
+    wait_seconds: float = _setting("LOCK_WAIT_SECONDS", decimal(0.01, 3600, "seconds"), 6.0)
+    """Time that a successor waits when its predecessor has not said that it ended."""
+
+    pod: str | None = _setting("POD_UID", TEXT, None)
+    """Identity of the pod. A container that is restarted in the pod of its predecessor has not to wait for it,
+    since that has ended. Kubernetes gives it by the downward API."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Publications that an application inserts in a transaction of its own."""
+
+    enabled: bool = _setting("OUTBOX", SWITCH, default=True)
+    """Publish what the outbox table holds. There is none without a database."""
+
+    poll_seconds: float = _setting("OUTBOX_POLL_SECONDS", decimal(0.01, 3600, "seconds"), 1.0)
+    """Time between two looks at the table when nothing has woken us up."""
+
+    max_tries: int = _setting("OUTBOX_MAX_TRIES", whole(1, 1000, "tries"), 5)
+    """How often a row may be refused before it is set aside with the reason. Trouble of the database is no try."""
+
+    keep_seconds: float = _setting("OUTBOX_KEEP_SECONDS", decimal(0, 31_536_000, "seconds"), 86_400.0)
+    """Time that a published row stays in the table; 0 removes it at the next occasion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +313,9 @@ class Tokens:
     issuer: str | None = _setting("TOKEN_ISSUER", TEXT, None)
     """What the claim ``iss`` must be; not checked when unset."""
 
+    max_seconds: float = _setting("TOKEN_MAX_SECONDS", decimal(1, 31_536_000, "seconds"), 86_400.0)
+    """Longest life of a token that the API issues."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origins:
@@ -265,6 +349,18 @@ class Channels:
     history_max_bytes: int = _setting("HISTORY_MAX_BYTES", whole(_MIB, 1024 * 1024 * _MIB, "bytes"), 256 * _MIB)
     """Payloads that history in memory may hold, over all channels; past it the oldest are forgotten first,
     and clients that wanted them are told ``recovered: false``."""
+
+    recovery_max_bytes: int = _setting(
+        "RECOVERY_MAX_BYTES",
+        whole(1024, MAX_RECOVERY_BYTES, "bytes"),
+        MAX_RECOVERY_BYTES,
+        default_text="786432, or three quarters of `WS_SEND_BUFFER_BYTES` when that is less",
+    )
+    """Most bytes of missed publications in one reply; a client that missed more is told ``recovered: false``.
+    Less than ``WS_SEND_BUFFER_BYTES``, so that coming back cannot itself make a client too slow."""
+
+    idempotency_seconds: float = _setting("IDEMPOTENCY_SECONDS", decimal(1, 86_400, "seconds"), 300.0)
+    """Time that the answer to a publication with an idempotency key is kept for its repetition."""
 
     namespaces_file: Path | None = _setting("NAMESPACES_FILE", FILE, None)
     """File with all namespaces. Without one the built-in namespaces hold."""
@@ -380,6 +476,9 @@ class Logs:
 
 GROUPS: Final[Mapping[str, type]] = {
     "process": Process,
+    "database": Database,
+    "lock": Lock,
+    "outbox": Outbox,
     "http": Http,
     "admin": Admin,
     "api": Api,
@@ -404,6 +503,9 @@ class Settings:
     """
 
     process: Process = Process()
+    database: Database = Database()
+    lock: Lock = Lock()
+    outbox: Outbox = Outbox()
     http: Http = Http()
     admin: Admin = Admin()
     api: Api = Api()
@@ -421,3 +523,16 @@ class Settings:
     def is_development(self) -> bool:
         """Whether secrets may be made up and only loopback is bound."""
         return self.process.mode is Mode.DEVELOPMENT
+
+    @property
+    def database_target(self) -> Target:
+        """The database that is meant; a SQLite file in the directory for data when none is named."""
+        if self.database.url is None:
+            return Target("sqlite", path=PurePath(self.process.data_dir, DATABASE_FILE))
+        return parse(self.database.url.reveal())
+
+    @property
+    def direct_target(self) -> Target:
+        """The same database for sessions that last: not through a transaction pooler."""
+        direct = self.database.direct_url
+        return self.database_target if direct is None else parse(direct.reveal())

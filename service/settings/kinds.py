@@ -18,6 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from service.core.database_url import parse as parse_database_url
 from service.core.origins import origin_of
 from service.core.secret import Secret
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = (
+    "DATABASE",
     "ECDSA_KEY",
     "FILE",
     "HMAC_SECRET",
@@ -34,8 +36,8 @@ __all__ = (
     "NETWORKS",
     "ORIGINS",
     "PATH",
+    "POSTGRES",
     "RSA_KEY",
-    "SECRET",
     "SWITCH",
     "TEXT",
     "URL",
@@ -218,6 +220,17 @@ def _ecdsa_key(text: str) -> str:
     return pem
 
 
+def _database(text: str) -> Secret:
+    parse_database_url(text)
+    return Secret(text)
+
+
+def _postgres(text: str) -> Secret:
+    if parse_database_url(text).kind != "postgres":
+        raise ValueError("must be the address of a Postgres, as in postgresql://user:password@host:5432/database")
+    return Secret(text)
+
+
 def _items(text: str) -> Iterator[tuple[int, str]]:
     """Yield the position, counted from 1, and the text of each item of a comma list."""
     yield from ((number, item) for number, raw in enumerate(text.split(","), 1) if (item := raw.strip()))
@@ -268,7 +281,10 @@ URL: Final[Kind[str | None]] = Kind("http or https URL", lambda text: origin_of(
 ORIGINS: Final = Kind("origins, comma separated", _origins, _given)
 NETWORKS: Final = Kind("addresses or networks, comma separated", _networks, _given)
 WORKERS: Final = Kind("1", _workers)
-SECRET: Final[Kind[Secret | None]] = Kind("secret text", Secret, _given)
+DATABASE: Final[Kind[Secret | None]] = Kind(
+    "address of a Postgres as libpq writes it, `sqlite:///path`, or `memory:`", _database, _given
+)
+POSTGRES: Final[Kind[Secret | None]] = Kind("address of a Postgres as libpq writes it", _postgres, _given)
 KEY: Final[Kind[Secret | None]] = Kind(
     f"secret, printable ASCII, in production at least {KEY_LENGTH} characters", _key, _given, is_exact=True
 )

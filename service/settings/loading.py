@@ -16,6 +16,8 @@ from service.errors import SettingsError
 from service.settings.groups import (
     GROUPS,
     MAX_PONG_TIMEOUT_SECONDS,
+    MAX_RECOVERY_BYTES,
+    Database,
     Limits,
     Mode,
     Process,
@@ -30,11 +32,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ("load",)
+__all__ = ("load", "load_database")
 
 _T = TypeVar("_T")
 
-_TYPO_PREFIXES: Final = ("WS_", "DRAIN_", "TOKEN_", "API_", "ADMIN_", "SLACKWATER_", "NAMESPACES_")
+_TYPO_PREFIXES: Final = (
+    "WS_",
+    "DRAIN_",
+    "TOKEN_",
+    "API_",
+    "ADMIN_",
+    "SLACKWATER_",
+    "NAMESPACES_",
+    "DATABASE_",
+    "LOCK_",
+    "OUTBOX_",
+)
 _TYPO_LIKENESS: Final = 0.8
 _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     ".toml": tomllib.loads,
@@ -68,6 +81,8 @@ def load(environ: Mapping[str, str], *, secret: Callable[[], str]) -> Settings:
     settings = Settings(**{name: reader.group(group, mode) for name, group in GROUPS.items()})
     if not reader.has("WS_PONG_TIMEOUT"):
         settings = replace(settings, limits=_with_pong_timeout(settings.limits))
+    if not reader.has("RECOVERY_MAX_BYTES"):
+        settings = _with_recovery_bytes(settings)
     missing = [name for name in _missing_secrets(settings) if name not in reader.problems]
     if settings.is_development:
         settings = _with_secrets(settings, missing, secret)
@@ -86,6 +101,23 @@ def load(environ: Mapping[str, str], *, secret: Callable[[], str]) -> Settings:
     if problems:
         raise SettingsError(problems)
     return replace(settings, warnings=(*_misspelled(environ), *_doubtful(settings)))
+
+
+def load_database(environ: Mapping[str, str]) -> Settings:
+    """Read what says which database is meant, for work on it that needs no keys and opens no port.
+
+    Args:
+        environ: As of `load`.
+
+    Raises:
+        SettingsError: As of `load`, of these settings alone.
+    """
+    reader = _Reader(environ)
+    process = reader.group(Process, Mode.PRODUCTION)
+    settings = Settings(process=process, database=reader.group(Database, process.mode))
+    if reader.problems:
+        raise SettingsError(f"{name}: {problem}" for name, problem in reader.problems.items())
+    return settings
 
 
 class _Reader:
@@ -130,6 +162,11 @@ class _Reader:
 def _with_pong_timeout(limits: Limits) -> Limits:
     timeout = min(MAX_PONG_TIMEOUT_SECONDS, limits.ping_interval_seconds * 2 / 3)
     return replace(limits, pong_timeout_seconds=timeout)
+
+
+def _with_recovery_bytes(settings: Settings) -> Settings:
+    size = min(MAX_RECOVERY_BYTES, settings.limits.send_buffer_bytes * 3 // 4)
+    return replace(settings, channels=replace(settings.channels, recovery_max_bytes=size))
 
 
 def _missing_secrets(settings: Settings) -> Iterator[str]:

@@ -94,6 +94,31 @@ RULES: Final = (
         "must be at least WS_MAX_FRAME_BYTES, so that what one client may send another can be sent",
     ),
     Rule(
+        ("RECOVERY_MAX_BYTES", "WS_SEND_BUFFER_BYTES"),
+        lambda s: s.channels.recovery_max_bytes < s.limits.send_buffer_bytes,
+        "must be less than WS_SEND_BUFFER_BYTES, or a client is closed for the size of its own recovery",
+    ),
+    Rule(
+        ("DATABASE_DIRECT_URL", "DATABASE_URL"),
+        lambda s: s.database.direct_url is None or s.database_target.kind == "postgres",
+        "is for a Postgres in DATABASE_URL alone; remove it, or name the Postgres there",
+    ),
+    Rule(
+        ("LOCK_SERVE_SECONDS", "LOCK_PROVE_SECONDS"),
+        lambda s: s.lock.serve_seconds > s.lock.prove_seconds,
+        "must be more than LOCK_PROVE_SECONDS, or serving ends before the next proof is due",
+    ),
+    Rule(
+        ("LOCK_WAIT_SECONDS", "LOCK_SERVE_SECONDS"),
+        lambda s: s.lock.wait_seconds > s.lock.serve_seconds,
+        "must be more than LOCK_SERVE_SECONDS, or a successor serves while its predecessor still may",
+    ),
+    Rule(
+        ("LOCK_SESSION_SECONDS", "LOCK_PROVE_SECONDS"),
+        lambda s: s.lock.session_seconds > s.lock.prove_seconds,
+        "must be more than LOCK_PROVE_SECONDS, or the database ends the session of a holder that is well",
+    ),
+    Rule(
         ("DRAIN_BUDGET_SECONDS", "DRAIN_GRACE_SECONDS", "DRAIN_SPREAD_SECONDS", "WS_MAX_CONNECTIONS"),
         lambda s: s.drain.budget_seconds > s.drain.grace_seconds + s.drain.spread_for(s.limits.max_connections),
         "must be more than DRAIN_GRACE_SECONDS and DRAIN_SPREAD_SECONDS together, or the spread is cut short",

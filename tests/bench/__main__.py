@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tests.bench.chart import chart
 from tests.bench.compare import differences, incomparable
-from tests.bench.errors import UnavailableError
+from tests.bench.durable import Durability, Sample, durable_table, line
+from tests.bench.errors import MeasurementError, UnavailableError
 from tests.bench.figures import FIGURES
 from tests.bench.generator import build
 from tests.bench.machine import Cores, choose_cores, describe, raise_descriptor_limit, realtime_prefix
@@ -40,6 +41,8 @@ BUSY_SHARE = 0.9
 """Above this the generator may have been the limit, and figures are lower bounds."""
 DISTURBED_SHARE = 0.15
 """Above this, what else the machine did is worth a warning."""
+DURABLE_SECONDS, DURABLE_QUICK_SECONDS = 5.0, 0.5
+"""How long each measurement about durable history takes."""
 NAMES = tuple(server.name for server in SERVERS)
 STORED = ROOT / "build" / "bench"
 TABLE_WIDTH = 190
@@ -118,6 +121,7 @@ def _writable(_: click.Context, parameter: click.Parameter, path: Path | None) -
 @click.option("--quick", is_flag=True, help="One short run with fewer connections: does everything work?")
 @click.option("--only", metavar="ROW,...", callback=_rows, help="Only these rows, or the rows of these measurements.")
 @click.option("--scaling", is_flag=True, help="Cost against connections, channels and message size instead.")
+@click.option("--durable", is_flag=True, help="What history in a database costs, and nothing else.")
 @click.option(
     "--server",
     "names",
@@ -156,6 +160,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     quick: bool,
     only: frozenset[str],
     scaling: bool,
+    durable: bool,
     names: tuple[str, ...],
     json_path: Path | None,
     chart_path: Path | None,
@@ -167,6 +172,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     """Run the benchmark."""
     if scaling and (only or chart_path or compare_path):
         raise click.UsageError("--scaling has rows of its own: it goes with --json, --server, --runs and --quick")
+    if durable and (scaling or only or names or chart_path or compare_path):
+        raise click.UsageError("--durable has rows of its own: it goes with --json, --runs and --quick")
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     wishes = Wishes(1 if quick else runs, quick, only, names, json_path, chart_path, compare_path, realtime)
     try:
@@ -176,7 +183,9 @@ def main(  # noqa: PLR0913 - one parameter per option
         sys.exit(EXIT_UNAVAILABLE)
     if place.cores == Cores(place.cores.generator, place.cores.server):
         progress.print("Only one core: server and generator share it, so compare ratios only.")
-    is_complete = (_scale if scaling else _bench)(wishes, place, progress)
+    is_complete = durable or (_scale if scaling else _bench)(wishes, place, progress)
+    if durable or (wishes.is_whole and not scaling):
+        is_complete = _durable(wishes, place, progress) and is_complete
     sys.exit(0 if is_complete else EXIT_FAILED)
 
 
@@ -218,6 +227,29 @@ def _scale(wishes: Wishes, place: Place, progress: Console) -> bool:
         options = _options(wishes, place, asdict(sizes))
         _dump(scaling_document(spots, machine=describe(), options=options, at=_at()), wishes.json_path)
     return not any(spot.failure for spot in spots)
+
+
+def _durable(wishes: Wishes, place: Place, progress: Console) -> bool:
+    """Measure what durable history costs; False when that failed."""
+    durability = Durability(place.program, wishes.runs, DURABLE_QUICK_SECONDS if wishes.is_quick else DURABLE_SECONDS)
+    samples: list[Sample] = []
+    failure = ""
+    try:
+        for sample in durability.samples():
+            samples.append(sample)
+            progress.print(line(sample, runs=durability.runs), markup=False)
+    except UnavailableError as error:
+        progress.print(f"Left out: {error.reason}.", markup=False)
+    except MeasurementError as error:
+        failure = error.reason
+        progress.print(f"Durable history could not be measured: {failure}", markup=False)
+    if samples:
+        _console().print(durable_table(samples, runs=durability.runs))
+        path = wishes.json_path if not wishes.is_whole else STORED / "durable.json"
+        if path:
+            written = {"at": _at(), "machine": describe(), "samples": [asdict(sample) for sample in samples]}
+            _dump(written, path)
+    return not failure
 
 
 def _prepared(names: Iterable[str], progress: Console) -> list[Server]:
@@ -314,7 +346,7 @@ def _write(wishes: Wishes, written: dict[str, object], outcomes: list[Outcome]) 
         path.write_text(drawn, encoding="utf-8")
 
 
-def _dump(written: dict[str, object], path: Path) -> None:
+def _dump(written: Mapping[str, object], path: Path) -> None:
     path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 

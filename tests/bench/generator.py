@@ -80,7 +80,15 @@ class Generator:
     """A running generator; a context manager that ends it."""
 
     def __init__(  # noqa: PLR0913 - one call site, and each is a property of the process started
-        self, program: Path, port: int, traffic: Traffic, *, core: int, work: Path, prefix: Sequence[str], spin: bool
+        self,
+        program: Path,
+        port: int,
+        traffic: Traffic,
+        *,
+        core: int | None,
+        work: Path,
+        prefix: Sequence[str],
+        spin: bool,
     ) -> None:
         """Start the generator.
 
@@ -88,7 +96,7 @@ class Generator:
             program: As `build` returned it.
             port: Where the server listens on 127.0.0.1.
             traffic: What to say.
-            core: The core to stay on.
+            core: The core to stay on; None for any.
             work: Directory for the file of opening frames.
             prefix: Command prefix that sets the scheduling class, or empty.
             spin: Poll without sleeping while measuring.

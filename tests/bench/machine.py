@@ -75,8 +75,11 @@ def core_seconds(cores: Cores) -> float:
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Run on one core only, so that processes started inside stay there with all their threads."""
+def on_core(core: int | None) -> Iterator[None]:
+    """Run on one core only, so that processes started inside stay there with all their threads; None for any core."""
+    if core is None:
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +19,7 @@ from tests.bench.errors import MeasurementError, UnavailableError
 from tests.bench.generator import Traffic
 from tests.bench.machine import Usage, cache_directory, kill_tree, on_core, usage
 
-__all__ = ("OURS", "REFERENCE", "SERVERS", "Running", "Scenario", "Server")
+__all__ = ("OURS", "REFERENCE", "SERVERS", "Running", "Scenario", "Server", "free_port", "on_database")
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
@@ -100,6 +100,8 @@ def _ours(port: int, work: Path, scenario: Scenario) -> Launch:
         "ADMIN_KEY": secrets.token_urlsafe(48),
         "TOKEN_HMAC_SECRET": secret,
         "DATA_DIR": str(work),
+        # The rows of the fast path are about history in memory; what a database costs is measured in durable.py.
+        "DATABASE_URL": "memory:",
         "LOG_LEVEL": "warning",
         # The peers' connections are members of one channel, so are ours.
         "PERSONAL_CHANNELS": "false",
@@ -172,6 +174,17 @@ def _node(port: int, _: Path, __: Scenario) -> Launch:
     )
 
 
+def on_database(name: str, title: str, url: str, *, admin_port: int = 0) -> Server:
+    """Return the service with its history in a database, which it may migrate."""
+
+    def launch(port: int, work: Path, scenario: Scenario) -> Launch:
+        ours = _ours(port, work, scenario)
+        more = {"DATABASE_URL": url, "DATABASE_MIGRATE": "true", "ADMIN_PORT": str(admin_port)}
+        return replace(ours, environment={**ours.environment, **more})
+
+    return Server(name, title, _present, launch)
+
+
 SERVERS = (
     Server(OURS, "Slackwater", _present, _ours),
     Server(REFERENCE, "Litestar channels", _present, _litestar),
@@ -189,13 +202,15 @@ def free_port() -> int:
 class Running:
     """A started server; a context manager that kills it with its children."""
 
-    def __init__(self, server: Server, scenario: Scenario, *, core: int, work: Path, prefix: Sequence[str]) -> None:
+    def __init__(
+        self, server: Server, scenario: Scenario, *, core: int | None, work: Path, prefix: Sequence[str]
+    ) -> None:
         """Start a server and return at once.
 
         Args:
             server: What to start.
             scenario: What is going to happen to it.
-            core: The core that all its threads stay on.
+            core: The core that all its threads stay on; None for any.
             work: Directory for its data and its output.
             prefix: Command prefix that sets the scheduling class, or empty.
         """

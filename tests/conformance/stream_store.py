@@ -20,7 +20,7 @@ from service.core.stream import Position, Publication
 from service.realtime.ports import Appended, Draft, StreamStore
 from tests.support.clock import ManualClock
 
-__all__ = ("StreamStoreSuite", "channel", "data_of", "offsets")
+__all__ = ("StreamStoreSuite", "channel", "data_of", "everything", "fill", "offsets")
 
 HUGE = 2**63 - 1
 """The largest offset that a client can name."""
@@ -76,6 +76,10 @@ class StreamStoreSuite:
         """An empty store; to be overridden."""
         raise NotImplementedError(clock)
 
+    def instant(self, clock: ManualClock) -> float:
+        """Return what the store writes down as the time; to be overridden where that is not monotonic."""
+        return clock.now()
+
     # Appending and reading.
 
     async def test_a_new_stream_is_at_zero(self, store: StreamStore) -> None:
@@ -127,7 +131,7 @@ class StreamStoreSuite:
         (item,) = (await everything(store, channel())).items
 
         assert (1, draft.data, draft.info, draft.tags) == (item.offset, item.data, item.info, item.tags)
-        assert clock.now() == item.at
+        assert self.instant(clock) == item.at
 
     @pytest.mark.parametrize(
         ("after", "limit", "found"),
@@ -176,6 +180,75 @@ class StreamStoreSuite:
 
         assert [] == list(page.items)
         assert (await everything(store, channel())).top == page.top
+
+    # Delivering.
+
+    async def test_delivers_before_it_answers(self, store: StreamStore) -> None:
+        """Everything that was made, once, in the order of the offsets; nothing for what was not."""
+        delivered: list[tuple[str, Publication, str]] = []
+        store.use(lambda name, publication, epoch: delivered.append((name, publication, epoch)))
+        answers: list[tuple[Appended, int]] = []
+        for draft in (Draft(b"1", version=7), Draft(b"2", idempotency_key="k"), Draft(b"3", idempotency_key="k")):
+            appended = await store.append(channel(), draft)
+            answers.append((appended, len(delivered)))
+        await store.append(channel(), Draft(b"4", version=7))
+
+        assert [1, 2, 2] == [count for _, count in answers]
+        assert [answer.publication for answer, _ in answers[:2]] == [publication for _, publication, _ in delivered]
+        position = answers[0][0].position
+        assert position is not None
+        assert [("room", position.epoch)] * 2 == [(name, epoch) for name, _, epoch in delivered]
+
+    async def test_delivers_what_has_no_place_in_a_stream(self, store: StreamStore) -> None:
+        """With offset 0 and no epoch."""
+        delivered: list[tuple[str, int, str]] = []
+        store.use(lambda name, publication, epoch: delivered.append((name, publication.offset, epoch)))
+        await store.append(channel("none", history_size=0, history_ttl=0), Draft(b"1"))
+        await store.append(channel("skips"), Draft(b"1", skip_history=True))
+
+        assert [("none", 0, ""), ("skips", 0, "")] == delivered
+
+    # Continuity.
+
+    async def test_a_client_ahead_of_the_top_means_another_epoch(self, store: StreamStore) -> None:
+        """Offsets go on, and so does what is kept."""
+        appended = await fill(store, channel(), 2)
+        await store.diverged(channel())
+        page = await everything(store, channel())
+
+        assert appended[-1].position is not None
+        assert appended[-1].position.epoch != page.top.epoch
+        assert [1, 2] == offsets(page.items)
+        (position, _) = await store.append(channel(), Draft(b"3"))
+        assert Position(3, page.top.epoch) == position
+
+    async def test_an_untouched_channel_can_get_another_epoch_too(self, store: StreamStore) -> None:
+        """It alone, and its first publication takes it over."""
+        before = (await everything(store, channel())).top
+        await store.diverged(channel())
+        after = (await everything(store, channel())).top
+
+        assert (0, False) == (after.offset, before.epoch == after.epoch)
+        assert before == (await everything(store, channel("other"))).top
+        (position, _) = await store.append(channel(), Draft(b"1"))
+        assert Position(1, after.epoch) == position
+
+    @pytest.mark.parametrize(("seconds", "is_renewed"), [(59.9, False), (60.0, True)])
+    async def test_an_epoch_lives_for_a_minute_at_least(
+        self, store: StreamStore, clock: ManualClock, seconds: float, *, is_renewed: bool
+    ) -> None:
+        """Each new one makes every subscriber start over: nobody may ask for that as often as he likes."""
+        await fill(store, channel(), 1)
+        await store.diverged(channel())
+        told = (await everything(store, channel())).top.epoch
+        clock.advance(seconds)
+        store.expire(clock.now(), {})
+        await store.diverged(channel())
+
+        assert is_renewed is ((await everything(store, channel())).top.epoch != told)
+        other = (await everything(store, channel("other"))).top.epoch
+        await store.diverged(channel("other"))
+        assert other != (await everything(store, channel("other"))).top.epoch
 
     # What is kept.
 
@@ -327,19 +400,6 @@ class StreamStoreSuite:
 
         assert position == (await everything(store, channel())).top
 
-    async def test_a_forgotten_stream_begins_with_another_epoch(self, store: StreamStore, clock: ManualClock) -> None:
-        """Offsets begin again, and must not look like those of before."""
-        (position, _) = await store.append(channel(), Draft(b"1"))
-        assert position is not None
-        clock.advance(self.top_seconds)
-        store.expire(clock.now(), {})
-        page = await everything(store, channel())
-
-        assert 0 == page.top.offset
-        assert position.epoch != page.top.epoch
-        (again, _) = await store.append(channel(), Draft(b"1"))
-        assert Position(1, page.top.epoch) == again
-
     async def test_a_watched_stream_is_never_forgotten(self, store: StreamStore, clock: ManualClock) -> None:
         """Its members have a position in it."""
         (position, _) = await store.append(channel(), Draft(b"1"))
@@ -363,13 +423,3 @@ class StreamStoreSuite:
             assert told == (await store.read_back(watched, before=HUGE, limit=1)).top
         (position, _) = await store.append(watched, Draft(b"1"))
         assert Position(1, told.epoch) == position
-
-    async def test_promises_to_members_end_with_the_last_of_them(self, store: StreamStore, clock: ManualClock) -> None:
-        """What nobody waits for any more is not remembered."""
-        told = (await everything(store, channel("watched"))).top
-        await store.append(channel("other"), Draft(b"1"))
-        clock.advance(self.top_seconds)
-        store.expire(clock.now(), {"watched"})
-        store.expire(clock.now(), {})
-
-        assert told != (await everything(store, channel("watched"))).top

@@ -43,6 +43,7 @@ ENVIRON = {
     "HOST": "127.0.0.1",
     "PORT": "0",
     "ADMIN_PORT": "0",
+    "DATABASE_URL": "memory:",
     "API_KEY": API_KEY,
     "ADMIN_KEY": ADMIN_KEY,
     "TOKEN_HMAC_SECRET": HMAC_SECRET,

@@ -18,7 +18,7 @@ from service.app import Application, build
 from service.core.phase import Phase
 from service.core.secret import Secret
 from service.realtime.drainer import Origin
-from service.settings import Admin, Limits, Settings, Tokens, settings_of
+from service.settings import Admin, Database, Limits, Settings, Tokens, settings_of
 from tests.support.surfaces import ADMIN_KEY, Surfaces
 
 PATH = Path(__file__).parents[2] / "docs" / "reference" / "admin-api.openapi.yaml"
@@ -306,7 +306,12 @@ def _at_the_bounds(schema: dict[str, Any]) -> Iterator[tuple[object, int]]:
 @pytest.fixture(scope="module")
 def application() -> Application:
     """The service as it is put together for real."""
-    return build(Settings(admin=Admin(key=Secret(ADMIN_KEY)), tokens=Tokens(hmac_secret=Secret(ADMIN_KEY[::-1]))))
+    settings = Settings(
+        admin=Admin(key=Secret(ADMIN_KEY)),
+        tokens=Tokens(hmac_secret=Secret(ADMIN_KEY[::-1])),
+        database=Database(url=Secret("memory:")),
+    )
+    return build(settings)
 
 
 async def call(app: Litestar, operation_id: str) -> httpx.Response:

@@ -17,7 +17,18 @@ import yaml
 
 from tests.tools.chart_values import CHART
 
-__all__ = ("KEYS", "MINIMAL", "Manifest", "container", "edited", "environment", "render", "texts", "values_of")
+__all__ = (
+    "FIELDS",
+    "KEYS",
+    "MINIMAL",
+    "Manifest",
+    "container",
+    "edited",
+    "environment",
+    "render",
+    "texts",
+    "values_of",
+)
 
 Manifest = dict[str, Any]
 
@@ -30,6 +41,9 @@ KEYS = {
     "TOKEN_HMAC_SECRET": "hmac-secret-" + "c" * 20,
 }
 """What the Secret holds."""
+
+FIELDS = {"metadata.uid": "5a0a3f3e-8a39-4c7e-9c3a-3a5a4f0a5f5e"}
+"""What the pod says of itself."""
 
 _NOTES = "NOTES.txt"
 
@@ -100,6 +114,9 @@ def environment(pod_container: Manifest, secrets: Mapping[str, Mapping[str, str]
     for entry in pod_container["env"]:
         if "value" in entry:
             made[entry["name"]] = entry["value"]
+            continue
+        if field := entry["valueFrom"].get("fieldRef"):
+            made[entry["name"]] = FIELDS[field["fieldPath"]]
             continue
         reference = entry["valueFrom"]["secretKeyRef"]
         values = secrets[reference["name"]]

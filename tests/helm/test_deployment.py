@@ -3,18 +3,32 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
 
-from service.settings import GROUPS, Settings, load, settings_of
-from tests.helm.rendering import KEYS, MINIMAL, Manifest, container, edited, environment, render, texts, values_of
+from service.settings import GROUPS, Lock, Outbox, Secret, Settings, load, settings_of
+from tests.helm.rendering import (
+    FIELDS,
+    KEYS,
+    MINIMAL,
+    Manifest,
+    container,
+    edited,
+    environment,
+    render,
+    texts,
+    values_of,
+)
 
 US = "live-slackwater"
 DATABASE = ("database.existingSecret=pg",)
-MIGRATE = (*DATABASE, "database.migrate=true")
-SECRETS = {"keys": KEYS, "pg": {"url": "postgresql+asyncpg://u:p@db/slackwater"}}
+DIRECT = (*DATABASE, "database.directKey=direct", "database.directPort=5433")
+SECRETS = {
+    "keys": KEYS,
+    "pg": {"url": "postgresql://u:p@pooler/slackwater", "direct": "postgresql://u:p@db/slackwater"},
+}
 
 
 def pod(values: Mapping[str, Any] = MINIMAL) -> Manifest:
@@ -65,7 +79,7 @@ def test_services_and_budget_select_the_pod_and_nothing_else() -> None:
 
 def every_container() -> list[tuple[str, Manifest, Manifest]]:
     """Return name, pod and container of all that the chart can run."""
-    objects = render(values_of(*MIGRATE))
+    objects = render(values_of(*DATABASE))
     pods = [objects["Deployment", US]["spec"]["template"]["spec"], objects["Pod", f"{US}-test"]["spec"]]
     return [(one["name"], spec, one) for spec in pods for one in (*spec.get("initContainers", ()), *spec["containers"])]
 
@@ -153,7 +167,8 @@ def test_admin_service_answers_for_a_pod_that_is_not_ready() -> None:
 
 def test_chart_s_defaults_are_the_service_s(tmp_path: Path) -> None:
     """The rendered environment is accepted, and a setting that nobody changed is what it is without a chart."""
-    expected = load({**KEYS, "HOST": "0.0.0.0", "ADMIN_HOST": "0.0.0.0"}, secret=str)  # noqa: S104
+    fixed = {"HOST": "0.0.0.0", "ADMIN_HOST": "0.0.0.0", "DATABASE_URL": "memory:"}  # noqa: S104
+    expected = load({**KEYS, **fixed, "POD_UID": FIELDS["metadata.uid"]}, secret=str)
     settings = loaded(MINIMAL, tmp_path)
 
     for group in GROUPS.keys() - {"process", "logs"}:
@@ -195,6 +210,22 @@ EVERYTHING = {
         "connectTimeout": "2.5s",
         "requestHeadTimeout": "3s",
         "adminTtl": "1h",
+        "recoveryMaxBytes": 524288.0,
+        "idempotency": "10m",
+        "tokenMax": "12h",
+        "databasePoolSize": 17,
+        "databasePoolOverflow": 0,
+        "databasePoolTimeout": "1500ms",
+        "databaseConnectTimeout": "2s",
+        "databaseStatementTimeout": "3s",
+        "lockProve": "1s",
+        "lockServe": "3s",
+        "lockSession": "10s",
+        "lockWait": "4s",
+        "outbox": False,
+        "outboxPoll": "500ms",
+        "outboxMaxTries": 18,
+        "outboxKeep": "7d",
         "logLevel": "debug",
         "logFormat": "text",
     },
@@ -238,6 +269,20 @@ def test_every_value_reaches_the_service(tmp_path: Path) -> None:
         settings.http.request_head_timeout_seconds,
         settings.admin.ttl_seconds,
     )
+    assert (17, 0, 1.5, 2.0, 3.0) == (
+        settings.database.pool_size,
+        settings.database.pool_overflow,
+        settings.database.pool_timeout_seconds,
+        settings.database.connect_timeout_seconds,
+        settings.database.statement_timeout_seconds,
+    )
+    assert Lock(1.0, 3.0, 10.0, 4.0, FIELDS["metadata.uid"]) == settings.lock
+    assert Outbox(enabled=False, poll_seconds=0.5, max_tries=18, keep_seconds=604_800.0) == settings.outbox
+    assert (524_288, 600.0, 43_200.0) == (
+        settings.channels.recovery_max_bytes,
+        settings.channels.idempotency_seconds,
+        settings.tokens.max_seconds,
+    )
     assert (2.0, 60.0, 90.0) == (
         settings.drain.grace_seconds,
         settings.drain.spread_seconds,
@@ -253,32 +298,43 @@ def test_every_value_reaches_the_service(tmp_path: Path) -> None:
 def test_no_setting_is_out_of_reach() -> None:
     """Whatever the service knows is a value of the chart, fixed by it, or a secret; and the chart sets nothing else."""
     known = {setting.name for group in GROUPS.values() for setting in settings_of(group).values()}
-    made = {entry["name"] for entry in container(render({**values_of(*DATABASE), **EVERYTHING}))["env"]}
+    made = {entry["name"] for entry in container(render({**values_of(*DIRECT), **EVERYTHING}))["env"]}
 
     assert known == made
 
 
 def test_database_comes_from_its_own_secret(tmp_path: Path) -> None:
-    """By the key that is named; without one there is no DATABASE_URL."""
-    settings = loaded(values_of(*DATABASE), tmp_path)
+    """By the keys that are named."""
+    plain = loaded(values_of(*DATABASE), tmp_path).database
+    direct = loaded(values_of(*DIRECT), tmp_path).database
 
-    assert settings.process.database_url is not None
-    assert settings.process.database_url.reveal() == SECRETS["pg"]["url"]
-    assert loaded(MINIMAL, tmp_path).process.database_url is None
+    assert Secret(SECRETS["pg"]["url"]) == plain.url == direct.url
+    assert plain.direct_url is None
+    assert Secret(SECRETS["pg"]["direct"]) == direct.direct_url
 
 
-def test_migration_runs_before_the_service_when_it_is_switched_on() -> None:
-    """With the same image and environment; off unless asked for, since the service has no such command yet."""
-    assert "initContainers" not in pod(values_of(*DATABASE))
-    (migrate,) = pod(values_of(*MIGRATE))["initContainers"]
-    serve = container(render(values_of(*MIGRATE)))
+def test_without_a_database_a_volume_holds_one(tmp_path: Path) -> None:
+    """And without either there is none: what lies in an emptyDir would pretend to last."""
+    kept = loaded(values_of("persistence.enabled=true"), tmp_path).database_target
 
-    assert ["migrate"] == migrate["args"]
+    assert ("sqlite", PurePath("/data/slackwater.db")) == (kept.kind, kept.path)
+    assert "memory" == loaded(MINIMAL, tmp_path).database_target.kind
+
+
+@pytest.mark.parametrize("changes", [DATABASE, ("persistence.enabled=true",)], ids=["postgres", "sqlite"])
+def test_migration_runs_before_the_service(changes: tuple[str, ...]) -> None:
+    """With the same image and environment, unless it is switched off or there is nothing to migrate."""
+    (migrate,) = pod(values_of(*changes))["initContainers"]
+    serve = container(render(values_of(*changes)))
+
+    assert ["migrate", "--wait", "60"] == migrate["args"]
     assert (serve["image"], serve["env"], serve["volumeMounts"]) == (
         migrate["image"],
         migrate["env"],
         migrate["volumeMounts"],
     )
+    assert "initContainers" not in pod(values_of(*changes, "database.migrate=false"))
+    assert "initContainers" not in pod()
 
 
 def test_pod_is_replaced_when_the_namespaces_change() -> None:

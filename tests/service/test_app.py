@@ -15,7 +15,7 @@ from service.settings import load
 )
 def test_development_answers_this_machine_alone(surface: str, host: str, status: int) -> None:
     """A page whose name points to 127.0.0.1 reaches neither socket, metrics included."""
-    settings = load({"SLACKWATER_MODE": "development"}, secret=SystemIds().secret)
+    settings = load({"SLACKWATER_MODE": "development", "DATABASE_URL": "memory:"}, secret=SystemIds().secret)
     with TestClient(getattr(build(settings), surface)) as client:
         path = "/metrics" if surface == "admin" else "/api/health/live"
 

@@ -15,11 +15,13 @@ from litestar.testing import AsyncTestClient
 from typing_extensions import override
 
 from service.channels import Channels, PluginBroker
+from service.core.codes import Errors
 from service.core.namespaces import Channel, Namespaces
 from service.core.stream import Position
+from service.errors import NotCommitted
 from service.realtime.instance import Background
 from service.realtime.memory_streams import MemoryStreams
-from service.realtime.ports import Draft, Event, EventKind
+from service.realtime.ports import Appended, Draft, Event, EventKind
 from service.realtime.publisher import Publisher
 from tests.support.clock import ManualClock
 from tests.support.ids import SequentialIds
@@ -158,6 +160,18 @@ class TestPublish:
         """And names the channel that does not exist."""
         with pytest.raises(ValueError, match=problem):
             await plugin.channels.wait_published(data, channel)
+
+        assert plugin.delivered.empty()
+
+    async def test_what_is_not_kept_is_raised(self, plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever waits for it has to know."""
+
+        async def append(*_: object) -> Appended:
+            raise NotCommitted(Errors.INTERNAL)
+
+        monkeypatch.setattr(MemoryStreams, "append", append)
+        with pytest.raises(NotCommitted):
+            await plugin.channels.wait_published(1, "kept:a")
 
         assert plugin.delivered.empty()
 

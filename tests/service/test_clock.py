@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from service.clock import SystemClock
@@ -31,3 +33,20 @@ def test_manual_clock_does_not_go_back() -> None:
     """That would be a mistake of the test."""
     with pytest.raises(ValueError, match="does not go back"):
         ManualClock().advance(-0.1)
+
+
+def test_the_clock_since_the_start_of_the_machine_goes_on() -> None:
+    """It is the system's own, that other processes read too."""
+    first = SystemClock().boot()
+
+    assert 0 < first <= SystemClock().boot()
+    assert abs(time.clock_gettime(time.CLOCK_BOOTTIME) - first) < 60
+
+
+def test_a_machine_that_sleeps_moves_but_one_of_them() -> None:
+    """That which measures stands still meanwhile."""
+    clock = ManualClock(now=5.0, wall=70.0)
+    clock.advance(1.0)
+    clock.sleep(2.5)
+
+    assert (6.0, 8.5, 73.5) == (clock.now(), clock.boot(), clock.wall())

@@ -95,3 +95,11 @@ class RecordingObserver(Observer):
     @override
     def noted(self, event: str, **facts: object) -> None:
         self._note("noted", event, facts)
+
+    @override
+    def outbox_relayed(self, rows: int) -> None:
+        self._note("outbox_relayed", rows)
+
+    @override
+    def outbox_seen(self, waiting: int, oldest_seconds: float, set_aside: int) -> None:
+        self._note("outbox_seen", waiting, oldest_seconds, set_aside)

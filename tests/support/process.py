@@ -35,6 +35,7 @@ _ENVIRON = {
     "ADMIN_KEY": ADMIN_KEY,
     "TOKEN_HMAC_SECRET": HMAC_SECRET,
     "LOG_FORMAT": "json",
+    "DATABASE_URL": "memory:",
 }
 
 
@@ -57,14 +58,21 @@ class ServiceProcess:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, environ: Mapping[str, str] | None = None) -> AsyncIterator[ServiceProcess]:
-        """Start with the settings of tests and ``environ`` over them; killed at the end if it still runs."""
+    async def start(
+        cls, environ: Mapping[str, str] | None = None, *, module: str = "service"
+    ) -> AsyncIterator[ServiceProcess]:
+        """Start with the settings of tests and ``environ`` over them; killed at the end if it still runs.
+
+        Args:
+            environ: More settings.
+            module: What is run; something that serves as ``service`` does.
+        """
         with tempfile.TemporaryDirectory() as data:
             kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "service",
+                module,
                 cwd=ROOT,
                 env={**kept, **_ENVIRON, "DATA_DIR": data, **(environ or {})},
                 stdout=asyncio.subprocess.PIPE,

@@ -64,6 +64,7 @@ def instance_of(world: World, limits: Limits | None = None, *, image_digest: str
         lifecycle=world.lifecycle,
         announcements=world.announcements,
         drainer=world.drainer,
+        succession=world.succession,
         admission=Admission(world.hub, world.lifecycle, bounds, world.observer),
         admission_limits=bounds,
         ticker=world.ticker,

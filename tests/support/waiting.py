@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from service.core.codes import Errors
+from service.errors import DatabaseError, NotCommitted
 from service.realtime.ports import Appended, Draft, StreamStore, Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Generator
+    from collections.abc import Callable, Collection, Coroutine, Generator
 
     from service.core.namespaces import Channel
     from service.core.recovery import Page
+    from service.core.stream import Publication
 
 __all__ = ("Gate", "ManualTasks", "WaitingStreams")
 
@@ -74,33 +77,51 @@ class WaitingStreams(StreamStore):
     Attributes:
         reads: Closed by a test: reads wait there, after they have seen the stream.
         appends: Closed by a test: appends wait there, before the stream is changed.
+        broken: Why nothing can be read or kept, as of a database; None while all is well.
     """
 
     def __init__(self, store: StreamStore) -> None:
         self._store = store
         self.reads = Gate()
         self.appends = Gate()
+        self.broken: DatabaseError | None = None
+
+    @override
+    def use(self, deliver: Callable[[str, Publication, str], None]) -> None:
+        self._store.use(deliver)
 
     @override
     async def append(self, channel: Channel, draft: Draft) -> Appended:
         await self.appends
+        if self.broken is not None:
+            raise NotCommitted(Errors.INTERNAL)
         return await self._store.append(channel, draft)
 
     @override
     async def read(self, channel: Channel, *, after: int, limit: int) -> Page:
         page = await self._store.read(channel, after=after, limit=limit)
         await self.reads
+        if self.broken is not None:
+            raise self.broken
         return page
 
     @override
     async def read_back(self, channel: Channel, *, before: int, limit: int) -> Page:
         page = await self._store.read_back(channel, before=before, limit=limit)
         await self.reads
+        if self.broken is not None:
+            raise self.broken
         return page
 
     @override
     async def remove(self, channel: Channel) -> None:
+        if self.broken is not None:
+            raise NotCommitted(Errors.INTERNAL)
         await self._store.remove(channel)
+
+    @override
+    async def diverged(self, channel: Channel) -> None:
+        await self._store.diverged(channel)
 
     @override
     def expire(self, now: float, watched: Collection[str]) -> None:

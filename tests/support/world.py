@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from service.core.limits import RateLimit
 from service.core.namespaces import BUILT_IN, Channel, Namespace, Namespaces
 from service.core.phase import Phase
 from service.core.session import SessionLimits
+from service.core.tenure import Tenure
 from service.core.wheel import Wheel
 from service.realtime.announcements import Announcements
 from service.realtime.context import Context, Limits, Procedures
@@ -23,6 +25,7 @@ from service.realtime.lifecycle import Lifecycle
 from service.realtime.memory_streams import MemoryStreams
 from service.realtime.ports import Broker, Draft, Event
 from service.realtime.publisher import Publisher
+from service.realtime.succession import LocalLock, Succession
 from service.realtime.ticker import TICK_SECONDS, Ticker
 from tests.support.client import FakeClient
 from tests.support.clock import ManualClock
@@ -121,13 +124,24 @@ class World:
         self.procedures = Procedures()
         self._soon: deque[Callable[[], None]] = deque()
         ids = SequentialIds()
-        self.hub = Hub(soon=self._soon.append, now=self.clock.now, observer=self.observer)
+        self.tenure = Tenure(self.clock.boot, 5.0)
+        self.tenure.begin(0, math.inf)
+        self.hub = Hub(soon=self._soon.append, now=self.clock.now, observer=self.observer, tenure=self.tenure)
         self.hub.use(self.broker)
         self.memory = MemoryStreams(now=self.clock.now, new_epoch=ids.epoch)
         self.streams = WaitingStreams(self.memory)
         self.lifecycle = Lifecycle(now=self.clock.now, wall=self.clock.wall, observer=self.observer)
         self.announcements = Announcements(self.hub, now=self.clock.now)
         self.drainer = Drainer(self.hub, self.lifecycle, self.announcements, self.observer, now=self.clock.now)
+        self.succession = Succession(
+            LocalLock(),
+            self.tenure,
+            self.lifecycle,
+            self.observer,
+            boot=self.clock.boot,
+            prove_seconds=2.0,
+            wait_seconds=6.0,
+        )
         self.context = Context(
             hub=self.hub,
             publisher=Publisher(self.streams, self.broker, self.observer),
@@ -153,6 +167,7 @@ class World:
             ids=ids,
             version="1.2.3",
             greet=self.announcements.greet,
+            may_serve=self.tenure.holds,
             allow_anonymous=self.allow_anonymous,
             personal_channels=self.personal_channels,
         )

@@ -186,7 +186,9 @@ A channel in a namespace that is not defined is answered with error 102.
 ## The file
 
 `NAMESPACES_FILE` names a file in TOML, YAML or JSON. It is the whole list: the built-in namespaces below are gone, but
-for `probe`, which the deploy tool needs, and `demo` where the page at `/` is on; both can be defined in the file too.
+for `probe`, which the deploy tool needs, `org`, whose channels belong to organizations, and `demo` where the page at
+`/` is on; all can be defined in the file too. Whatever the options of `org` say, `org:<id>` and `org:<id>:<room>` are
+open to [members of that organization](../how-to/organizations.md) alone, and every other channel in it to nobody.
 Unknown keys, options that contradict each other and options that cannot have an effect stop the start, all reported at
 once. [namespaces.schema.json](namespaces.schema.json) describes the file to an editor.
 
@@ -234,6 +236,8 @@ def _literal(value: object) -> str:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return value
     return {True: "yes", False: ""}[value] if isinstance(value, bool) else f"{value:g}"
 
 

@@ -112,7 +112,8 @@ async def test_status_describes_an_instance_that_serves() -> None:
         "drain": None,
         "announcement": None,
         "connections": {"total": 4, "unauthenticated": 1, "authenticated": 3, "probe": 1},
-        "lock": {"kind": "local", "held": True},
+        "lock": {"kind": "local", "held": True, "token": 0},
+        "database": None,
     } == status
     assert (1000, 200, 100, 65_536) == (
         limits["max_connections"],

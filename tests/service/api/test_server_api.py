@@ -401,7 +401,7 @@ async def test_openapi_document_is_valid_and_its_examples_work(back: Back) -> No
         assert bool(required) is (path not in ("/api/info", "/api/channels"))
         assert "$ref" not in json.dumps(media["schema"])
         assert [{"serverApiKey": []}] == operation["security"]
-        assert {"200", "400", "401", "413"} == operation["responses"].keys()
+        assert {"200", "400", "401", "413", "429", "503"} == operation["responses"].keys()
         response = await back.post(path.removeprefix("/api/"), media["examples"]["example"]["value"])
         assert 200 == response.status_code
         (shown, *_) = operation["responses"]["200"]["content"]["application/json"]["examples"].values()

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.auth import api_keys
-from service.auth.api_keys import ApiKey, ApiKeyFault
+from service.auth.api_keys import (
+    OPERATOR,
+    ApiKey,
+    ApiKeyFault,
+    Caller,
+    digest_of,
+    last_four,
+    organization_key,
+    parse_organization_key,
+)
+from service.core.organizations import Scope
 
 KEY = "a key of thirty-two characters!!"
 
@@ -83,3 +93,52 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_text_raises_or_matches(presented: str) -> None:
     """A header may hold anything."""
     assert (presented == KEY) is ApiKey(KEY).matches(presented)
+
+
+# Keys of organizations.
+
+
+@given(st.from_regex(r"[0-9a-f]{1,12}", fullmatch=True), st.from_regex(r"[A-Za-z0-9_-]{43}", fullmatch=True))
+def test_key_of_an_organization_is_taken_apart_again(key_id: str, secret: str) -> None:
+    """With whatever a random secret holds, underscores too."""
+    key = organization_key(key_id, secret)
+
+    assert (key_id, digest_of(secret)) == parse_organization_key(key)
+    assert key[-4:] == last_four(digest_of(secret))
+    assert secret == key.split("_", 2)[2][:-4]
+    assert parse_organization_key(key[:-1]) is None
+
+
+@given(st.text())
+def test_what_is_no_key_of_an_organization_is_seen_as_none(text: str) -> None:
+    """Whatever it is."""
+    assert parse_organization_key(text) is None
+    assert parse_organization_key(f"sw_{text}") is None
+
+
+@pytest.mark.parametrize(
+    ("caller", "scope", "organization", "allowed"),
+    [
+        pytest.param(OPERATOR, None, None, True, id="operator"),
+        pytest.param(OPERATOR, Scope.TOKENS, "acme", True, id="operator, anywhere"),
+        pytest.param(Caller("acme", frozenset(Scope)), None, None, False, id="what is the operator's alone"),
+        pytest.param(Caller("acme", frozenset(Scope)), Scope.TOKENS, None, True, id="in its scopes"),
+        pytest.param(Caller("acme", frozenset(Scope)), Scope.TOKENS, "acme", True, id="its own"),
+        pytest.param(Caller("acme", frozenset(Scope)), Scope.TOKENS, "other", False, id="another"),
+        pytest.param(Caller("acme", frozenset({Scope.PUBLISH})), Scope.TOKENS, "acme", False, id="another scope"),
+        pytest.param(Caller("acme", frozenset()), None, "acme", False, id="no scopes"),
+    ],
+)
+def test_caller_may_do_what_its_scopes_say(
+    caller: Caller, scope: Scope | None, organization: str | None, *, allowed: bool
+) -> None:
+    """With its own organization."""
+    assert allowed is caller.may(scope, organization)
+
+
+def test_caller_reaches_what_is_its_own() -> None:
+    """What belongs to nobody, or to no organization, is not."""
+    acme = Caller("acme", frozenset(Scope))
+
+    assert [True, False, False, False] == [acme.reaches(name) for name in ("acme", "other", "", None)]
+    assert all(OPERATOR.reaches(name) for name in ("acme", "", None))

@@ -10,6 +10,7 @@ import pytest
 from service.auth import policy
 from service.core.codes import Error, Errors
 from service.core.namespaces import Channel, Namespace, Namespaces
+from service.core.organizations import Role
 
 YES: Final = None
 NO: Final = Errors.PERMISSION_DENIED
@@ -217,3 +218,57 @@ def test_no_combination_of_options_lets_in_whom_the_rules_keep_out() -> None:
                 assert anonymous is not YES
             if not getattr(namespace, f"allow_{verb}_for_client"):
                 assert outsider is not YES
+
+
+# Organizations.
+
+
+@pytest.mark.parametrize(
+    ("name", "organization"),
+    [
+        ("org:acme", "acme"),
+        ("org:acme:room", "acme"),
+        ("org:acme:a:b", "acme"),
+        ("org:acme:room#42", "acme"),
+        ("org:0-", "0-"),
+        ("org:" + "a" * 63, "a" * 63),
+        ("org:" + "a" * 64, ""),
+        ("org:Acme", ""),
+        ("org:-acme", ""),
+        ("org:acme:", ""),
+        ("org:acme::", ""),
+        ("org:acme#42", ""),
+        ("org:acme.x", ""),
+        ("org::room", ""),
+        ("$org:acme", ""),
+        ("$org:acme:room", ""),
+        ("chat:acme", None),
+        ("org", None),
+        ("#42", None),
+    ],
+)
+def test_organization_is_in_the_name(name: str, organization: str | None) -> None:
+    """Names in its namespace that are neither of the two forms are nobody's, not free for all."""
+    resolved = Namespaces((Namespace(name="org"), Namespace(name="chat"), Namespace())).resolve(name)
+    assert isinstance(resolved, Channel)
+
+    assert organization == policy.organization_of(resolved)
+
+
+def test_no_combination_of_options_outranks_membership() -> None:
+    """Nobody but members, whatever the file says; viewers never publish; members only as far as the options go."""
+    for namespace in every_namespace():
+        org = msgspec.structs.replace(namespace, name="org")
+        ours, plain = Channel("org:acme", org), Channel("room", namespace)
+        assert NO is policy.may_subscribe(ours, ANN, has_valid_token=True)
+        assert NO is policy.may_subscribe(ours, ANN, has_valid_token=False)
+        assert not policy.admits(ours, None)
+        assert YES is policy.may_subscribe(ours, ANN, has_valid_token=True, role=Role.VIEWER)
+        for verb, decide in _ASK.items():
+            for user, subscribed in itertools.product((ANONYMOUS, ANN), (False, True)):
+                assert NO is decide(ours, user, subscribed=subscribed)
+                for role in Role:
+                    expected = decide(plain, user, subscribed=subscribed)
+                    if verb == "publish" and role is Role.VIEWER:
+                        expected = NO
+                    assert expected is decide(ours, user, subscribed=subscribed, role=role)

@@ -881,3 +881,24 @@ def _mutants(draw: st.DrawFn, token: str) -> str:
             ]
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("claims", "organization"),
+    [
+        pytest.param({}, None, id="left out"),
+        pytest.param({"only_organization": "acme"}, "acme", id="one"),
+        pytest.param({"only_organization": ""}, "", id="nobody's"),
+        pytest.param({"organization": 42}, None, id="another claim, of the application"),
+        pytest.param({"only_organization": None}, TokenFault.INVALID, id="null"),
+        pytest.param({"only_organization": ["acme"]}, TokenFault.INVALID, id="a list"),
+    ],
+)
+def test_connection_may_be_for_one_organization_alone(
+    claims: dict[str, object], organization: str | TokenFault | None
+) -> None:
+    """What confines it may be left out, but not be nonsense."""
+    verifier = TokenVerifier(TokenKeys(hmac_secret=SECRET), ManualClock().wall)
+    found = verifier.connection(issue(SECRET, {"sub": "42", **claims}))
+
+    assert organization == (found if isinstance(found, TokenFault) else found.organization)

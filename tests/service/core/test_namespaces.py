@@ -15,6 +15,7 @@ from service.core.codes import Error, Errors
 from service.core.namespaces import (
     BUILT_IN,
     DEMO,
+    ORGANIZATIONS,
     PROBE,
     Channel,
     Namespace,
@@ -62,7 +63,7 @@ class TestNamespace:
         """A namespace with no options lets nobody do anything."""
         options = msgspec.structs.asdict(Namespace(name="bare"))
 
-        assert {"name"} == {name for name, value in options.items() if value}
+        assert {"name", "durability"} == {name for name, value in options.items() if value}
 
     @pytest.mark.parametrize(
         ("size", "ttl", "expected"),
@@ -428,7 +429,7 @@ class TestBuiltIn:
 
     def test_they_fit_together(self) -> None:
         """No file is needed."""
-        assert ["", "chat", "news", "probe", "demo"] == [item.name for item in Namespaces([*BUILT_IN, DEMO])]
+        assert ["", "chat", "news", "probe", "org", "demo"] == [item.name for item in Namespaces([*BUILT_IN, DEMO])]
 
     def test_talking_is_for_users_who_subscribed(self) -> None:
         """The empty namespace is for users; connections without one get nothing."""
@@ -445,9 +446,11 @@ class TestBuiltIn:
         assert not empty.force_push_join_leave
 
     @pytest.mark.parametrize("namespace", [*BUILT_IN, DEMO], ids=lambda namespace: namespace.name or "empty")
-    def test_all_keep_five_minutes(self, namespace: Namespace) -> None:
-        """300 publications, for those who subscribed, and positions to go on from."""
-        assert (300, 300.0) == (namespace.history_size, namespace.history_ttl)
+    def test_all_keep_a_history(self, namespace: Namespace) -> None:
+        """300 publications, for those who subscribed, and positions to go on from; organizations for a day."""
+        seconds = 86_400.0 if namespace.name == "org" else 300.0
+
+        assert (300, seconds) == (namespace.history_size, namespace.history_ttl)
         assert namespace.allow_history_for_subscriber
         assert namespace.allow_positioning
 
@@ -487,28 +490,31 @@ class TestBuiltIn:
 class TestParse:
     """What a file may hold."""
 
-    def test_file_is_the_whole_list_but_for_the_probe(self) -> None:
+    def test_file_is_the_whole_list_but_for_probe_and_organizations(self) -> None:
         """Whoever reads the file sees what clients can reach."""
         namespaces = parse_namespaces({"namespaces": [{"name": "x-1", "presence": True}]})
 
-        assert [Namespace(name="x-1", presence=True), PROBE] == list(namespaces)
+        assert [Namespace(name="x-1", presence=True), PROBE, ORGANIZATIONS] == list(namespaces)
 
     def test_demo_is_added_when_asked_for(self) -> None:
         """The page needs its namespace also where there is a file."""
-        assert [PROBE, DEMO] == list(parse_namespaces({"namespaces": []}, demo=True))
+        assert [PROBE, ORGANIZATIONS, DEMO] == list(parse_namespaces({"namespaces": []}, demo=True))
 
     def test_file_can_define_the_added_ones_itself(self) -> None:
         """Its own definition holds."""
-        entries = [{"name": "probe"}, {"name": "demo"}]
+        entries = [{"name": "probe"}, {"name": "demo"}, {"name": "org"}]
 
         namespaces = parse_namespaces({"namespaces": entries}, demo=True)
 
-        assert [Namespace(name="probe"), Namespace(name="demo")] == list(namespaces)
+        assert [Namespace(name="probe"), Namespace(name="demo"), Namespace(name="org")] == list(namespaces)
 
     def test_every_option_can_be_set(self) -> None:
         """What a namespace is, written down, is read as the same."""
+        switches: dict[str, Any] = {
+            field.name: True for field in msgspec.structs.fields(Namespace) if field.default is False
+        }
         full = Namespace(
-            **{field.name: True for field in msgspec.structs.fields(Namespace) if field.default is False},
+            **switches,
             name="full",
             history_size=7,
             history_ttl=9.5,

@@ -164,3 +164,42 @@ def test_does_what_a_plain_list_does(size: int, ttl: float, operations: list[tup
 
             assert older[:limit] == list(stream.before(int(value), limit))
         assert Position(len(everything), "epoch") == stream.position
+
+
+class TestFillBack:
+    """Putting back what was kept elsewhere."""
+
+    @staticmethod
+    def items(*places: int) -> list[Publication]:
+        """Return publications of four bytes."""
+        return [Publication(offset, b"data", at=float(offset)) for offset in places]
+
+    def test_a_stream_may_begin_in_the_middle(self) -> None:
+        """Its top is known, and nothing is held."""
+        stream = Stream(epoch="epoch", size=3, ttl=60.0, top=7)
+        assert (Position(7, "epoch"), 0) == (stream.position, len(stream))
+
+        stream.add(Publication(8, b"x", at=9.0))
+
+        assert ([8], 1, 9.0) == (offsets(stream.after(0, 9)), stream.bytes, stream.last_at)
+
+    @pytest.mark.parametrize(
+        ("places", "held"),
+        [
+            pytest.param((7, 6), [6, 7, 8], id="fits"),
+            pytest.param((7, 6, 5), [6, 7, 8], id="more-than-fits"),
+            pytest.param((), [8], id="nothing"),
+            pytest.param((6, 5), [8], id="not-right-below"),
+            pytest.param((7, 5), [7, 8], id="with-a-gap"),
+            pytest.param((8, 7), [8], id="held-already"),
+        ],
+    )
+    def test_goes_on_right_below_what_is_held(self, places: tuple[int, ...], held: list[int]) -> None:
+        """What does not fit is left out; the bytes are counted."""
+        stream = Stream(epoch="epoch", size=3, ttl=60.0, top=7)
+        stream.add(Publication(8, b"x", at=8.0))
+        stream.fill_back(self.items(*places))
+
+        assert held == offsets(stream.after(0, 9))
+        assert 1 + 4 * (len(held) - 1) == stream.bytes
+        assert (8, 8.0) == (stream.top, stream.last_at)

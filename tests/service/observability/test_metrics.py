@@ -164,7 +164,7 @@ def test_names_follow_one_rule() -> None:
 
     assert all(re.fullmatch(r"slackwater_[a-z]+(_[a-z]+)*", name) for name in names)
     assert sorted(set(names)) == sorted(names)
-    assert {"", "code", "reason", "method", "limit", "result", "where", "phase", "version"} == {
+    assert {"", "code", "reason", "method", "limit", "result", "where", "phase", "version", "event"} == {
         description.label for description in METRICS
     }
 
@@ -176,3 +176,22 @@ def test_two_instances_do_not_share_numbers() -> None:
     first.published(1)
 
     assert 0 == samples(second)["slackwater_publications_total"]
+
+
+def test_the_outbox_tells_what_it_holds() -> None:
+    """Gauges show what was seen last; rows and events are counted."""
+    metrics = Metrics(FixedProcess())
+    metrics.outbox_relayed(3)
+    metrics.outbox_seen(2, 1.5, 1)
+    metrics.outbox_seen(5, 2.5, 0)
+    metrics.noted("outbox.set_aside", row=1, reason="unknown channel")
+    found = samples(metrics)
+
+    assert (3, 5, 2.5, 0) == (
+        found["slackwater_outbox_published_total"],
+        found["slackwater_outbox_waiting"],
+        found["slackwater_outbox_oldest_seconds"],
+        found["slackwater_outbox_set_aside"],
+    )
+    assert 1 == found["slackwater_events_total[outbox.set_aside]"]
+    assert 0 == found["slackwater_events_total[database.unsettled]"]

@@ -29,6 +29,8 @@ EVENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "drained": ((1, 2, 3), {}),
     "failed": (("tick", ValueError("x")), {}),
     "noted": (("forwarder.unlisted",), {"address": "192.0.2.1"}),
+    "outbox_relayed": ((3,), {}),
+    "outbox_seen": ((3, 1.5, 0), {}),
 }
 
 

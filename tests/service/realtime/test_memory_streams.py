@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from service.core.stream import Position
 from service.realtime import memory_streams
 from service.realtime.memory_streams import MemoryStreams
 from service.realtime.ports import Draft, StreamStore
 from service.realtime.steps import DONE, first_step
-from tests.conformance.stream_store import StreamStoreSuite, channel
+from tests.conformance.stream_store import StreamStoreSuite, channel, everything
 from tests.support.clock import ManualClock
 from tests.support.ids import SequentialIds
 
@@ -30,6 +31,11 @@ class TestMemoryStreams(StreamStoreSuite):
 
 class TestMemory:
     """What is its own."""
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        """The time that the store is told."""
+        return ManualClock()
 
     def test_nothing_suspends(self) -> None:
         """A command on a channel in memory is decided without a task."""
@@ -172,3 +178,40 @@ class TestMemory:
             store.expire(clock.now(), watched)
             for known, epoch in watched.items():
                 assert epoch == (await store.read(channel(known), after=0, limit=0)).top.epoch
+
+    async def test_a_forgotten_stream_begins_with_another_epoch(self, clock: ManualClock) -> None:
+        """Offsets begin again, and must not look like those of before."""
+        store = streams(clock)
+        (position, _) = await store.append(channel(), Draft(b"1"))
+        assert position is not None
+        clock.advance(86_400.0)
+        store.expire(clock.now(), {})
+        page = await everything(store, channel())
+
+        assert 0 == page.top.offset
+        assert position.epoch != page.top.epoch
+        (again, _) = await store.append(channel(), Draft(b"1"))
+        assert Position(1, page.top.epoch) == again
+
+    async def test_promises_to_members_end_with_the_last_of_them(self, clock: ManualClock) -> None:
+        """What nobody waits for any more is not remembered."""
+        store = streams(clock)
+        told = (await everything(store, channel("watched"))).top
+        await store.append(channel("other"), Draft(b"1"))
+        clock.advance(86_400.0)
+        store.expire(clock.now(), {"watched"})
+        store.expire(clock.now(), {})
+
+        assert told != (await everything(store, channel("watched"))).top
+
+    async def test_reset_goes_on_from_nowhere(self, clock: ManualClock) -> None:
+        """Nobody takes what comes for the continuation of what was."""
+        store = streams(clock)
+        before = (await store.append(channel(), Draft(b"1", idempotency_key="k"))).position
+        store.reset()
+        page = await everything(store, channel())
+        again = await store.append(channel(), Draft(b"1", idempotency_key="k"))
+
+        assert before is not None
+        assert (0, False) == (page.top.offset, page.top.epoch == before.epoch)
+        assert Position(1, page.top.epoch) == again.position

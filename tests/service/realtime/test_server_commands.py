@@ -11,10 +11,11 @@ from typing_extensions import override
 from service.core.codes import Error, Errors
 from service.core.namespaces import Channel
 from service.core.recovery import Page
+from service.errors import DatabaseUnavailable, NotCommitted
 from service.realtime import server_commands
 from service.realtime.context import Call
 from service.realtime.memory_streams import MemoryStreams
-from service.realtime.ports import Appended, Draft
+from service.realtime.ports import Appended, Broker, Draft, Event
 from service.realtime.publisher import Publisher
 from service.realtime.server_commands import METHODS, Malformed, Node, ServerContext, Usage, call
 from tests.support.backstage import Backstage, StageClient
@@ -951,3 +952,55 @@ async def test_every_method_is_counted(api: Api) -> None:
 
     assert api.stage.observer.commands == [f"api_{method}" for method in METHODS]
     assert api.stage.observer.failures == []
+
+
+# Trouble of the store.
+
+
+class _FailingStreams(MemoryStreams):
+    """Keeps nothing, for a reason."""
+
+    def __init__(self, stage: Backstage, error: Error) -> None:
+        super().__init__(now=stage.clock.now, new_epoch=lambda: EPOCH)
+        self._error = error
+        object.__setattr__(stage.context, "publisher", Publisher(self, _Nowhere(), stage.observer))
+        object.__setattr__(stage.context, "streams", self)
+
+    @override
+    async def append(self, channel: Channel, draft: Draft) -> Appended:
+        raise NotCommitted(self._error)
+
+    @override
+    async def read(self, channel: Channel, *, after: int, limit: int) -> Page:
+        raise DatabaseUnavailable("gone")
+
+    @override
+    async def remove(self, channel: Channel) -> None:
+        raise NotCommitted(self._error)
+
+
+class _Nowhere(Broker):
+    @override
+    def publish(self, event: Event) -> None:
+        raise AssertionError(event)
+
+
+@pytest.mark.parametrize("error", [Errors.INTERNAL, Error(107, "bad request: refused for what is in it")])
+async def test_what_is_not_kept_is_an_answer_and_no_defect(api: Api, error: Error) -> None:
+    """Each command says so for itself."""
+    _FailingStreams(api.stage, error)
+    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.temporary:
+        told["temporary"] = True
+    body = {"channel": "chat:1", "data": 1}
+
+    for method, sent in (("publish", body), ("history_remove", {"channel": "chat:1"})):
+        assert {"error": (error.code, error.message)} == await api.send(method, json.dumps(sent))
+    broadcast = await api.send("broadcast", '{"channels":["chat:1","chat:2"],"data":1}')
+    assert {"responses": [{"error": told}] * 2} == broadcast["result"]
+    commands = [{"publish": body}, {"publish": body}]
+    for parallel in (False, True):
+        batch = await api.send("batch", json.dumps({"commands": commands, "parallel": parallel}))
+        assert {"replies": [{"error": told}] * 2} == batch["result"]
+    assert 100 == (await api.send("history", '{"channel":"chat:1","limit":1}'))["error"][0]
+    assert [] == api.stage.observer.failures

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path, PurePath
 
 import pytest
 
-from service.settings import GROUPS, Drain, Limits, Mode, Settings, settings_of
+from service.settings import GROUPS, Database, Drain, Limits, Mode, Process, Secret, Settings, settings_of
 
 
 def test_settings_can_be_built_without_an_environment() -> None:
@@ -63,10 +64,26 @@ def test_defaults_are_those_that_were_promised() -> None:
         "SLACKWATER_MODE": "production",
         "DATA_DIR": "data",
         "WEB_CONCURRENCY": "1",
+        "DATABASE_POOL_SIZE": "5",
+        "DATABASE_POOL_OVERFLOW": "5",
+        "DATABASE_POOL_TIMEOUT": "5",
+        "DATABASE_CONNECT_TIMEOUT": "5",
+        "DATABASE_STATEMENT_TIMEOUT": "5",
+        "DATABASE_MIGRATE": "false",
+        "LOCK_PROVE_SECONDS": "2",
+        "LOCK_SERVE_SECONDS": "5",
+        "LOCK_SESSION_SECONDS": "15",
+        "LOCK_WAIT_SECONDS": "6",
+        "OUTBOX": "true",
+        "OUTBOX_POLL_SECONDS": "1",
+        "OUTBOX_MAX_TRIES": "5",
+        "OUTBOX_KEEP_SECONDS": "86400",
         "HOST": "0.0.0.0",  # noqa: S104 - in a container
         "PORT": "3000",
         "HTTP_MAX_BODY_BYTES": "1048576",
         "HISTORY_MAX_BYTES": "268435456",
+        "RECOVERY_MAX_BYTES": "786432",
+        "IDEMPOTENCY_SECONDS": "300",
         "WS_REQUEST_HEAD_TIMEOUT": "5000",
         "DEMO_PAGE": "false",
         "ADMIN_HOST": "127.0.0.1",
@@ -74,6 +91,7 @@ def test_defaults_are_those_that_were_promised() -> None:
         "ADMIN_TTL_SECONDS": "120",
         "API_MAX_BATCH_COMMANDS": "1000",
         "API_MAX_BROADCAST_CHANNELS": "1000",
+        "TOKEN_MAX_SECONDS": "86400",
         "WS_ANONYMOUS": "false",
         "PERSONAL_CHANNELS": "true",
         "WS_MAX_CONNECTIONS": "1000",
@@ -129,3 +147,20 @@ def test_share_of_strangers_is_a_number_of_connections(connections: int, share: 
 def test_spread_follows_the_connections_unless_set(given: float | None, connections: int, expected: float) -> None:
     """As short as the next instance can accept."""
     assert expected == Drain(spread_seconds=given).spread_for(connections)
+
+
+def test_database_is_a_file_in_the_directory_for_data_unless_named() -> None:
+    """Durable without any setting, where the directory is."""
+    unset = Settings(process=Process(data_dir=Path("/data"))).database_target
+    memory = Settings(database=Database(url=Secret("memory:"))).database_target
+
+    assert ("sqlite", PurePath("/data/slackwater.db")) == (unset.kind, unset.path)
+    assert "memory" == memory.kind
+
+
+def test_direct_address_is_the_database_itself_unless_named() -> None:
+    """For sessions that last."""
+    url, direct = Secret("postgresql://pooler:6432/app"), Secret("postgresql://db/app")
+
+    assert (("pooler", 6432),) == Settings(database=Database(url=url)).direct_target.hosts
+    assert (("db", 5432),) == Settings(database=Database(url=url, direct_url=direct)).direct_target.hosts

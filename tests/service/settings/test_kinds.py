@@ -58,6 +58,10 @@ BOUNDS = [
     ("PORT", "0", "65535", 0, 65_535),
     ("ADMIN_PORT", "0", "65535", 0, 65_535),
     ("HISTORY_MAX_BYTES", "1048576", "1099511627776", 1_048_576, 1_099_511_627_776),
+    ("DATABASE_POOL_SIZE", "1", "1000", 1, 1000),
+    ("DATABASE_POOL_OVERFLOW", "0", "1000", 0, 1000),
+    ("OUTBOX_MAX_TRIES", "1", "1000", 1, 1000),
+    ("RECOVERY_MAX_BYTES", "1024", "786432", 1024, 786_432),
     ("HTTP_MAX_BODY_BYTES", "1", "67108864", 1, 67_108_864),
     ("API_MAX_BATCH_COMMANDS", "1", "1000000", 1, 1_000_000),
     ("API_MAX_BROADCAST_CHANNELS", "1", "1000000", 1, 1_000_000),
@@ -126,6 +130,17 @@ def test_long_text_is_not_repeated_in_full() -> None:
         ("DRAIN_SPREAD_SECONDS", "0", "24.9", "-1", "3601"),
         ("DRAIN_BUDGET_SECONDS", "1.1", "3600", "0", "3600.5"),
         ("ADMIN_TTL_SECONDS", "1", "86400", "0.999", "86400.1"),
+        ("DATABASE_POOL_TIMEOUT", "0.001", "3600", "0", "3600.1"),
+        ("DATABASE_CONNECT_TIMEOUT", "0.001", "3600", "0", "3600.1"),
+        ("DATABASE_STATEMENT_TIMEOUT", "0.001", "3600", "0", "3600.1"),
+        ("LOCK_PROVE_SECONDS", "0.01", "4.9", "0.009", "3600.1"),
+        ("LOCK_SERVE_SECONDS", "2.1", "5.9", "0.009", "3600.1"),
+        ("LOCK_SESSION_SECONDS", "2.1", "3600", "0", "3600.1"),
+        ("LOCK_WAIT_SECONDS", "5.1", "3600", "0", "3600.1"),
+        ("OUTBOX_POLL_SECONDS", "0.01", "3600", "0", "3600.1"),
+        ("OUTBOX_KEEP_SECONDS", "0", "31536000", "-1", "31536000.1"),
+        ("IDEMPOTENCY_SECONDS", "1", "86400", "0.9", "86400.1"),
+        ("TOKEN_MAX_SECONDS", "1", "31536000", "0", "31536000.1"),
     ],
 )
 def test_decimal_is_accepted_at_its_bounds_and_refused_past_them(
@@ -426,8 +441,20 @@ def test_database_url_is_kept_and_not_shown() -> None:
     url = "postgresql://me:hunter2@db/app"
     loaded = settings(PRODUCTION, DATABASE_URL=url)
 
-    assert Secret(url) == loaded.process.database_url
+    assert Secret(url) == loaded.database.url
     assert "hunter2" not in repr(loaded)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL"])
+def test_database_url_that_names_nothing_is_refused(name: str) -> None:
+    """And says what it should begin with."""
+    assert problem_of(name, "mysql://me:hunter2@db/app").startswith("must begin with postgresql:// or postgres://")
+
+
+@pytest.mark.parametrize("text", ["memory:", "sqlite:///data.db"])
+def test_direct_url_is_a_postgres(text: str) -> None:
+    """Nothing else has a pooler before it."""
+    assert problem_of("DATABASE_DIRECT_URL", text).startswith("must be the address of a Postgres")
 
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)

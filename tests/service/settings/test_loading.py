@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from typing_extensions import override
 
 from service.core.namespaces import Channel
 from service.errors import SettingsError
-from service.settings import Mode, Secret, Settings, load
+from service.settings import Mode, Secret, Settings, load, load_database
 from tests.service.settings.environment import DEVELOPMENT, PRODUCTION, problems_of, settings
 
 if TYPE_CHECKING:
@@ -157,6 +158,13 @@ class TestReading:
         """The environment holds bytes; what is no text cannot be compared to any."""
         assert ("TOKEN_ISSUER: must be UTF-8 text",) == problems_of(PRODUCTION, TOKEN_ISSUER="a\udcff")
 
+    @pytest.mark.parametrize(("buffer", "expected"), [("2000000", 786_432), ("1048576", 786_432), ("100000", 75_000)])
+    def test_recovery_follows_the_send_buffer(self, buffer: str, expected: int) -> None:
+        """So that one setting is enough."""
+        loaded = settings(PRODUCTION, WS_SEND_BUFFER_BYTES=buffer, WS_MAX_FRAME_BYTES="65536")
+
+        assert expected == loaded.channels.recovery_max_bytes
+
     @pytest.mark.parametrize(
         ("ping", "expected"),
         [("30000", 10.0), ("15000", 10.0), ("14999", 14.999 * 2 / 3), ("3000", 2.0), ("100", 0.1 * 2 / 3)],
@@ -271,10 +279,10 @@ class TestNamespacesFile:
         assert (10, 300.0) == (rooms.history_size, rooms.history_ttl)
 
     def test_file_replaces_the_built_in_ones(self, tmp_path: Path) -> None:
-        """But for the probe's."""
+        """But for those of the probe and of organizations."""
         namespaces = self.load(tmp_path / "n.toml", TOML).namespaces
 
-        assert ["rooms", "probe"] == [namespace.name for namespace in namespaces]
+        assert ["rooms", "probe", "org"] == [namespace.name for namespace in namespaces]
 
     def test_file_needs_a_known_ending(self, tmp_path: Path) -> None:
         """Nothing is guessed from what it holds."""
@@ -331,6 +339,24 @@ class TestNamespacesFile:
             assert not isinstance(namespaces.resolve("abcdef"), Channel)
 
 
+class TestDatabase:
+    """What is read for work on the database alone."""
+
+    def test_needs_no_keys(self) -> None:
+        """A migration signs nothing."""
+        loaded = load_database({"DATABASE_URL": "sqlite:///x.db", "DATABASE_POOL_SIZE": "2", "PORT": "none"})
+
+        assert (PurePath("x.db"), 2) == (loaded.database_target.path, loaded.database.pool_size)
+
+    def test_problems_come_at_once(self) -> None:
+        """By name, and without what may be a password."""
+        with pytest.raises(SettingsError) as caught:
+            load_database({"DATABASE_URL": "mysql://me:hunter2@db", "DATABASE_POOL_SIZE": "-1"})
+
+        assert ["DATABASE_URL", "DATABASE_POOL_SIZE"] == [line.partition(":")[0] for line in caught.value.problems]
+        assert "hunter2" not in str(caught.value)
+
+
 class TestWarnings:
     """What is accepted, and doubted."""
 
@@ -343,6 +369,9 @@ class TestWarnings:
             ("DRAIN_SPREAD_SECOND", "DRAIN_SPREAD_SECONDS"),
             ("TOKEN_HMAC_SECERT", "TOKEN_HMAC_SECRET"),
             ("ADMIN_KEYS", "ADMIN_KEY"),
+            ("DATABASE_POOLSIZE", "DATABASE_POOL_SIZE"),
+            ("LOCK_WAIT_SECOND", "LOCK_WAIT_SECONDS"),
+            ("OUTBOX_POLL_SECOND", "OUTBOX_POLL_SECONDS"),
         ],
     )
     def test_misspelled_name_is_pointed_out(self, name: str, likely: str) -> None:

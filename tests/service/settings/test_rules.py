@@ -130,6 +130,34 @@ def test_budget_is_longer_than_the_drain(changes: dict[str, str], *, allowed: bo
         assert problem.startswith("DRAIN_BUDGET_SECONDS: must be more than")
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        pytest.param({"LOCK_PROVE_SECONDS": "5"}, "LOCK_SERVE_SECONDS", id="proves-too-late-to-serve"),
+        pytest.param({"LOCK_WAIT_SECONDS": "5"}, "LOCK_WAIT_SECONDS", id="waits-too-short"),
+        pytest.param({"LOCK_SESSION_SECONDS": "2"}, "LOCK_SESSION_SECONDS", id="session-too-short"),
+        pytest.param(
+            {"RECOVERY_MAX_BYTES": "65536", "WS_SEND_BUFFER_BYTES": "65536", "WS_MAX_FRAME_BYTES": "65536"},
+            "RECOVERY_MAX_BYTES",
+            id="recovery-as-large-as-the-buffer",
+        ),
+        pytest.param({"DATABASE_DIRECT_URL": "postgresql://db/app"}, "DATABASE_DIRECT_URL", id="direct-of-no-postgres"),
+    ],
+)
+def test_times_and_addresses_of_the_database_fit_together(changes: dict[str, str], name: str) -> None:
+    """What one promises another must not break."""
+    (problem,) = problems_of(PRODUCTION, **changes)
+
+    assert problem.startswith(f"{name}: ")
+
+
+def test_times_of_the_lock_may_be_a_tenth() -> None:
+    """As tests have them."""
+    tenth = {"LOCK_PROVE_SECONDS": "0.2", "LOCK_SERVE_SECONDS": "0.5", "LOCK_SESSION_SECONDS": "1.5"}
+
+    assert () == problems_of(PRODUCTION, LOCK_WAIT_SECONDS="0.6", **tenth)
+
+
 def test_rule_is_passed_over_when_a_setting_of_it_cannot_be_read() -> None:
     """One mistake, one line."""
     (problem,) = problems_of(PRODUCTION, WS_PING_INTERVAL="oops", WS_PONG_TIMEOUT="40000")

@@ -1,0 +1,1 @@
+"""Everything that knows a database: its address, tables, migrations, pool and errors."""

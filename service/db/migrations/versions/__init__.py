@@ -1,0 +1,1 @@
+"""One module each, in the order of their numbers."""
