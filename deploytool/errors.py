@@ -3,16 +3,20 @@
 ::
 
     DeploytoolError
-    └── ManifestError     a file that was named cannot be read as manifests
+    ├── ManifestError     a file that was named cannot be read as manifests
+    └── SettingsError     deploytool.yaml, or what the command line says beside it, makes no sense
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
-__all__ = ("DeploytoolError", "ManifestError")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ("DeploytoolError", "ManifestError", "SettingsError")
 
 
 class DeploytoolError(Exception):
@@ -32,17 +36,42 @@ class ManifestError(DeploytoolError):
         source: The file as the user named it; ``-`` is standard input.
         problem: What is wrong with it, as the end of a sentence.
         line: Where, counted from 1; None when no one line is to blame.
+        column: In that line, counted from 1; None when it is not known.
     """
 
     exit_code = 2
 
-    def __init__(self, source: str, problem: str, *, line: int | None = None) -> None:
-        super().__init__(source, problem, line)
+    def __init__(self, source: str, problem: str, *, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(source, problem, line, column)
         self.source = source
         self.problem = problem
         self.line = line
+        self.column = column
 
     @override
     def __str__(self) -> str:
-        where = self.source if self.line is None else f"{self.source}, line {self.line}"
-        return f"{where}: {self.problem}"
+        line = "" if self.line is None else f", line {self.line}"
+        column = "" if self.line is None or self.column is None else f", column {self.column}"
+        return f"{self.source}{line}{column}: {self.problem}"
+
+
+class SettingsError(DeploytoolError):
+    """``deploytool.yaml`` makes no sense.
+
+    Attributes:
+        source: The file.
+        problems: Everything that is wrong, each a clause that names line and key.
+    """
+
+    exit_code = 2
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        super().__init__(source, problems)
+        self.source = source
+        self.problems = tuple(problems)
+
+    @override
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.source}: {self.problems[0]}"
+        return "\n".join((f"{self.source}: {len(self.problems)} problems", *(f"  {one}" for one in self.problems)))

@@ -115,7 +115,8 @@ def relocated(text: str, mounts: Mapping[str, Path], address: str) -> str:
     # All at once, the longest first: where they are here may lie under a path of the container, such as /tmp.
     here = {inside.rstrip("/"): folder for inside, folder in mounts.items()}
     paths = "|".join(re.escape(inside) for inside in sorted(here, key=len, reverse=True))
-    return re.sub(rf"(?<![\w./-])({paths})(?=/|$|[:;,\s])", lambda match: str(here[match[1]]), text)
+    # A path may stand in the address of a file, too: sqlite:////data/x.
+    return re.sub(rf"(?:(?<![\w./-])|(?<=:///))({paths})(?=/|$|[:;,\s])", lambda match: str(here[match[1]]), text)
 
 
 def _address(address: str, match: re.Match[str]) -> str:

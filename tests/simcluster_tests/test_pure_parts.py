@@ -135,5 +135,6 @@ def test_paths_of_mounts_are_found_here() -> None:
 
     assert "/x/d" == relocated("/data", mounts, "127.1.1.1")
     assert "@/x/i/k,/x/d/f" == relocated("@/data/in/k,/data/f", mounts, "127.1.1.1")
+    assert "sqlite:////x/d/s.db" == relocated("sqlite:////data/s.db", mounts, "127.1.1.1")
     assert "/database /my/data" == relocated("/database /my/data", mounts, "127.1.1.1")
     assert "127.1.1.1" == relocated("0.0.0.0", mounts, "127.1.1.1")  # noqa: S104 - replaced
