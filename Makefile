@@ -64,7 +64,7 @@ docs: $(DEV) ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 lock: $(DEV) ## Write the lock files again (ARGS=--upgrade for newer versions)
-	@for extra in "" dev; do \
+	@for extra in "" deploytool dev; do \
 	  $(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --group build $${extra:+--extra $$extra} \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet $(ARGS) \
 	    --output-file "requirements$${extra:+-$$extra}.lock" || exit 1; \

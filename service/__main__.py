@@ -65,9 +65,9 @@ def serve(workers: int = 1) -> None:
     code = server.serve(settings, ready=partial(_announce, settings))
     if code == server.EXIT_START_FAILED:
         click.echo(
-            f"Could not start; the line before this one says why. It listens on {settings.http.host} port"
-            f" {settings.http.port} and on {settings.admin.host} port {settings.admin.port}: HOST, PORT, ADMIN_HOST and"
-            " ADMIN_PORT choose others, and port 0 takes any free one.",
+            f"Could not start; the line before this one says why. If an address is taken: it wants {settings.http.host}"
+            f" port {settings.http.port} and {settings.admin.host} port {settings.admin.port}; HOST, PORT, ADMIN_HOST"
+            " and ADMIN_PORT choose others, and port 0 takes any free one.",
             err=True,
         )
     sys.exit(code)

@@ -256,7 +256,7 @@ def _preparing(settings: Settings, database: Database) -> Callable[[], Awaitable
         if settings.database.url is None:
             # The directory for data is ours to make; one that an address names is not.
             settings.process.data_dir.mkdir(parents=True, exist_ok=True)
-        if settings.database.migrate:
+        if settings.migrates_at_start:
             await migrate(database)
         await database.start()
 

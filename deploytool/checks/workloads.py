@@ -42,6 +42,8 @@ _OUR_PREFIX = "WS_"
 _SECRET = frozenset({"ADMIN_KEY", "API_KEY", "DATABASE_DIRECT_URL", "DATABASE_URL", "TOKEN_HMAC_SECRET"})
 _HIDDEN = "(not shown)"
 _OUR_LABEL = "app.kubernetes.io/name"
+_COMPONENT_LABEL = "app.kubernetes.io/component"
+_GUARD = "guard"
 _NAME = "slackwater"
 
 
@@ -147,8 +149,11 @@ def container(workload: Node) -> Node:
 
 
 def _is_ours(snapshot: Snapshot, workload: Node) -> bool:
-    found = {labels(workload).get(_OUR_LABEL), labels(workload.child("spec", "template")).get(_OUR_LABEL)}
-    return _NAME in found or _has_our_names(_of_pod(snapshot, workload).variables)
+    carried = labels(workload), labels(workload.child("spec", "template"))
+    if any(one.get(_COMPONENT_LABEL) == _GUARD for one in carried):
+        # Released with the service, from the same image, and serves nobody.
+        return False
+    return any(one.get(_OUR_LABEL) == _NAME for one in carried) or _has_our_names(_of_pod(snapshot, workload).variables)
 
 
 def _has_our_names(variables: Mapping[str, Variable]) -> bool:

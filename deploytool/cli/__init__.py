@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "attest": ("deploytool.cli.attest:attest", "Vouch for an item that no machine can see; list and revoke that."),
     "check": ("deploytool.cli.check:check", "Run the pre-production checklist over files, a cluster and a service."),
     "completion": ("deploytool.cli.completion:completion", "Print the completion script of a shell."),
+    "guard": ("deploytool.cli.guard:guard", "Keep the replica count of labelled workloads at one."),
 }
 """Where each command is, and its line in the help, which must not import it."""
 

@@ -156,6 +156,12 @@ class OutboxRow(Table):
             postgresql_where=text("published_at IS NOT NULL"),
             sqlite_where=text("published_at IS NOT NULL"),
         ),
+        Index(
+            "ix_slackwater_outbox_set_aside",
+            "id",
+            postgresql_where=text("set_aside_at IS NOT NULL"),
+            sqlite_where=text("set_aside_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigIntIdentity, Identity(always=True, cache=1), primary_key=True)

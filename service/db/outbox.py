@@ -43,10 +43,10 @@ class _Statements(NamedTuple):
     """What differs between the databases.
 
     Attributes:
-        resting: How ids to pass over are handed over.
+        listed: How ids and names to pass over are handed over.
     """
 
-    resting: Callable[[Collection[int]], object]
+    listed: Callable[[Collection[object]], object]
     waiting: TextClause
     refuse: TextClause
     expire: TextClause
@@ -83,12 +83,15 @@ def _figures(age: str) -> TextClause:
 
 
 _POSTGRES: Final = _Statements(
-    resting=list,
+    listed=list,
     waiting=_waiting(f"""
         SELECT id, left(channel, {_CHANNEL_CHARACTERS}) AS channel, data::text AS data, tags::text AS tags, tries,
             octet_length(data::text) AS data_bytes, coalesce(octet_length(tags::text), 0) AS tags_bytes
         FROM slackwater_outbox
-        WHERE {_WAITS} AND id <> ALL (CAST(:resting AS bigint[]))
+        WHERE {_WAITS} AND id <> ALL (CAST(:resting AS bigint[])) AND NOT EXISTS (
+            SELECT FROM unnest(CAST(:held AS text[])) AS held (name)
+            WHERE channel = held.name OR starts_with(channel, held.name || ':')
+        )
         ORDER BY id LIMIT :limit
     """),  # noqa: S608 - made of constants
     refuse=text(f"""
@@ -107,12 +110,15 @@ _POSTGRES: Final = _Statements(
 )
 
 _SQLITE: Final = _Statements(
-    resting=lambda ids: json.dumps(list(ids)),
+    listed=lambda items: json.dumps(list(items)),
     waiting=_waiting(f"""
         SELECT id, substr(channel, 1, {_CHANNEL_CHARACTERS}) AS channel, data, tags, tries,
             length(CAST(data AS BLOB)) AS data_bytes, coalesce(length(CAST(tags AS BLOB)), 0) AS tags_bytes
         FROM slackwater_outbox
-        WHERE {_WAITS} AND id NOT IN (SELECT value FROM json_each(:resting))
+        WHERE {_WAITS} AND id NOT IN (SELECT value FROM json_each(:resting)) AND NOT EXISTS (
+            SELECT 1 FROM json_each(:held) AS held
+            WHERE channel = held.value OR substr(channel, 1, length(held.value) + 1) = held.value || ':'
+        )
         ORDER BY id LIMIT :limit
     """),  # noqa: S608 - made of constants
     refuse=text(f"""
@@ -153,14 +159,15 @@ class OutboxTable:
             raise self._database.translate(error, committing=False) from error
 
     async def waiting(
-        self, *, limit: int, row_bytes: int, batch_bytes: int, resting: Collection[int]
+        self, *, limit: int, row_bytes: int, batch_bytes: int, resting: Collection[int], held: Collection[str] = ()
     ) -> list[OutboxRow]:
         """Return rows that wait, from the smallest id."""
         bounds = {
             "limit": limit,
             "row_bytes": row_bytes,
             "batch_bytes": batch_bytes,
-            "resting": self._statements.resting(resting),
+            "resting": self._statements.listed(resting),
+            "held": self._statements.listed(held),
         }
         async with self._connected() as connection:
             found = (await connection.execute(self._statements.waiting, bounds)).all()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from service.auth.policy import ORGANIZATIONS, organization_of
 from service.core import codec
 from service.core.codes import Error, Errors
 from service.core.outbox import Refusal
@@ -58,7 +59,7 @@ class OutboxTable(Protocol):
     """
 
     async def waiting(
-        self, *, limit: int, row_bytes: int, batch_bytes: int, resting: Collection[int]
+        self, *, limit: int, row_bytes: int, batch_bytes: int, resting: Collection[int], held: Collection[str] = ()
     ) -> list[OutboxRow]:
         """Return rows that are neither published nor set aside, by their ids, from the smallest.
 
@@ -67,6 +68,7 @@ class OutboxTable(Protocol):
             row_bytes: Data and tags that are longer are left out of their row.
             batch_bytes: The rows end with the one that reaches it.
             resting: Ids of rows to pass over.
+            held: Channels to pass over, each with those whose names go on with a colon.
         """
         ...
 
@@ -127,7 +129,8 @@ class Outbox:
     """Publishes what waits in the table, for as long as this instance may serve. Event loop only.
 
     Only a refusal of the row itself counts as a try. A refused row rests, each time four times as long, while those
-    behind it go on. When the database fails, nothing counts and everything waits.
+    behind it go on. When a quota is used up, nothing counts, and everything that it is for waits, in its order. When
+    the database fails, nothing counts and everything waits.
 
     Args:
         table: Where rows wait.
@@ -135,8 +138,9 @@ class Outbox:
         token: The fencing token of this instance, 0 while it may not serve.
         namespaces: Every channel must be of one of them.
         now: Monotonic seconds.
-        admit: Asked for each row whose content is right; returns why it may not be published now, e.g. for the
-            quota of an organization, or ``Errors.INTERNAL`` when that cannot be told. None admits all.
+        admit: Asked for each row whose content is right; returns why it may not be published. A temporary error
+            says nothing about the row: the channel waits, and with it all those of its organization, whose quota
+            it is; ``Errors.INTERNAL``, for when nobody can tell, lets the whole outbox wait. None admits all.
     """
 
     def __init__(  # noqa: PLR0913 - the parts it works with, by name
@@ -162,6 +166,8 @@ class Outbox:
         self._rung = asyncio.Event()
         # Refused rows, and when each is looked at again. What was refused first is first.
         self._resting: dict[int, float] = {}
+        # Channels that have to wait, and until when; at most one for each organization.
+        self._held: dict[str, float] = {}
 
     def wake(self) -> None:
         """Look at the table at once; rows may have come."""
@@ -229,7 +235,7 @@ class Outbox:
             expired = await self._table.expire(keep_seconds=self._options.keep_seconds, limit=_EXPIRED_AT_ONCE)
 
     async def relay(self) -> int:
-        """Publish the next batch, and return how many rows it had.
+        """Publish the next batch, and return how many rows it had, those apart that have to wait.
 
         Raises:
             ServiceError: The database failed. Rows of the batch that it took are marked, the others still wait.
@@ -242,21 +248,24 @@ class Outbox:
             row_bytes=self._options.message_bytes,
             batch_bytes=BATCH_BYTES,
             resting=self._resting,
+            held=self._held,
         )
+        held = len(self._held)
         drafts: list[tuple[Channel, Draft, int]] = []
         refused: list[tuple[OutboxRow, Error]] = []
         for row in rows:
             read = await self._admitted(self._read(row))
             if isinstance(read, Error):
                 refused.append((row, read))
-            else:
+            elif read is not None:
                 drafts.append((*read, row.id))
+        count = len(drafts) + len(refused) + len(self._held) - held
         token = self._token()
         if drafts and token:
             refused += await self._publish(drafts, {row.id: row for row in rows})
         if refused and token:
             await self._refuse(refused, token)
-        return len(rows) if token else 0
+        return count if token else 0
 
     async def _publish(
         self, drafts: Sequence[tuple[Channel, Draft, int]], rows: dict[int, OutboxRow]
@@ -291,9 +300,11 @@ class Outbox:
             del self._resting[next(iter(self._resting))]
 
     def _wake_rested(self) -> None:
+        now = self._now()
         if self._resting:
-            now = self._now()
             self._resting = {row_id: until for row_id, until in self._resting.items() if now < until}
+        if self._held:
+            self._held = {name: until for name, until in self._held.items() if now < until}
 
     # What a row holds.
 
@@ -305,14 +316,24 @@ class Outbox:
         draft = self._draft(row)
         return draft if isinstance(draft, Error) else (channel, draft)
 
-    async def _admitted(self, read: tuple[Channel, Draft] | Error) -> tuple[Channel, Draft] | Error:
-        """Return what may be published now, or why it may not."""
+    async def _admitted(self, read: tuple[Channel, Draft] | Error) -> tuple[Channel, Draft] | Error | None:
+        """Return what may be published now, or why it never may; None for what has to wait."""
         if self._admit is None or isinstance(read, Error):
             return read
+        owner = _owner(read[0])
+        if owner in self._held:
+            # What it stands behind waits too.
+            return None
         refusal = await self._admit(read[0])
-        if refusal is not None and refusal.code == Errors.INTERNAL.code:
+        if refusal is None:
+            return read
+        if refusal.code == Errors.INTERNAL.code:
             raise _NotTaken(refusal.message)
-        return refusal or read
+        if not refusal.temporary:
+            return refusal
+        self._observer.error("outbox", refusal)
+        self._held[owner] = self._now() + self._options.poll_seconds
+        return None
 
     def _draft(self, row: OutboxRow) -> Draft | Error:
         limit = self._options.message_bytes
@@ -327,6 +348,12 @@ class Outbox:
             )
         tags = _tags(row.tags)
         return tags if isinstance(tags, Error) else Draft(codec.compact(row.data), tags=tags)
+
+
+def _owner(channel: Channel) -> str:
+    """Return the name under which a channel waits: that of its organization's own channel, else its own."""
+    organization = organization_of(channel)
+    return f"{ORGANIZATIONS}:{organization}" if organization else channel.name
 
 
 class _NotTaken(ServiceError):  # noqa: N818 - a condition that passes by itself

@@ -194,9 +194,14 @@ class Database:
     )
     """Time in which a statement must be done, waiting for locks included; then it is refused as temporary."""
 
-    migrate: bool = _setting("DATABASE_MIGRATE", SWITCH, default=False, development=True)
-    """Migrate at the start, as ``python -m service migrate`` does. Off in production, so that a rollout migrates
-    once and where it can be seen."""
+    migrate: bool | None = _setting(
+        "DATABASE_MIGRATE",
+        SWITCH,
+        None,
+        default_text="`false`; without `DATABASE_URL` and in development `true`",
+    )
+    """Migrate at the start, as ``python -m service migrate`` does. Off for a database that was named, so that a
+    rollout migrates once and where it can be seen; the file that is used without one belongs to this service alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,6 +528,13 @@ class Settings:
     def is_development(self) -> bool:
         """Whether secrets may be made up and only loopback is bound."""
         return self.process.mode is Mode.DEVELOPMENT
+
+    @property
+    def migrates_at_start(self) -> bool:
+        """Whether the start brings the database to the schema that this version needs."""
+        if self.database.migrate is not None:
+            return self.database.migrate
+        return self.is_development or self.database.url is None
 
     @property
     def database_target(self) -> Target:

@@ -272,7 +272,7 @@ def _given(value: object) -> str:
     return str(value) if value else ""
 
 
-SWITCH: Final = Kind("true or false", _switch, lambda value: str(value).lower())
+SWITCH: Final = Kind("true or false", _switch, lambda value: "" if value is None else str(value).lower())
 TEXT: Final[Kind[str | None]] = Kind("text", str, _given)
 HOST: Final = Kind("host name or address", _host)
 PATH: Final = Kind("path", Path)

@@ -23,9 +23,10 @@ async def waiting(
     row_bytes: int = _PLENTY,
     batch_bytes: int = _PLENTY,
     resting: frozenset[int] = frozenset(),
+    held: frozenset[str] = frozenset(),
 ) -> list[OutboxRow]:
     """Return what waits, within bounds that hold nothing back unless told otherwise."""
-    return await table.waiting(limit=limit, row_bytes=row_bytes, batch_bytes=batch_bytes, resting=resting)
+    return await table.waiting(limit=limit, row_bytes=row_bytes, batch_bytes=batch_bytes, resting=resting, held=held)
 
 
 async def ids(table: OutboxTable, **bounds: int) -> list[int]:
@@ -152,6 +153,16 @@ class OutboxTableSuite:
         resting = frozenset((written[0], written[2], *range(10_000_000, 10_010_000)))
 
         assert [written[1], written[3]] == [row.id for row in await waiting(table, resting=resting)]
+
+    async def test_passes_over_channels_that_are_held(self, table: OutboxTable, application: Application) -> None:
+        """And those below them, but none that merely begins alike."""
+        held = ["org:acme", "org:acme:a", "org:acme:a:b", "org:50%_ä:a"]
+        others = ["org", "org:acmeshop:a", "org:acm", "org:ACME:a", "org:50x_ä:a", "news:org:acme:a"]
+        async with application.transaction() as writer:
+            for channel in held + others:
+                await writer.write(channel, b"1")
+
+        assert others == [row.channel for row in await waiting(table, held=frozenset({"org:acme", "org:50%_ä"}))]
 
     async def test_a_refusal_counts_one_try(self, table: OutboxTable, application: Application) -> None:
         """With the last reason; the row still waits."""

@@ -33,7 +33,7 @@ for folder, children, _ in os.walk("/"):
 """
 
 # The first of these tests builds the image, for all of them, in one worker.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.xdist_group("container")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("container")]
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,15 @@ def test_deploytool_is_in_the_image(container: sandbox.Sandbox) -> None:
     code, output = container.run(["deploytool", "--version"])
 
     assert (code, output.startswith("deploytool, version")) == (0, True)
+
+
+def test_guard_is_in_the_image(container: sandbox.Sandbox) -> None:
+    """As the chart starts it, with all that it takes; without a cluster it says so."""
+    whole, seen = container.run(["python", "-c", "import deploytool.guard.handlers, kubernetes"])
+    code, output = container.run(["python", "-m", "deploytool", "guard", "run"])
+
+    assert (0, "") == (whole, seen)
+    assert (2, True) == (code, "no cluster is configured" in output)
 
 
 def test_service_names_the_secrets_that_it_lacks(container: sandbox.Sandbox, image: Stage) -> None:

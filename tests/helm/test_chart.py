@@ -119,6 +119,6 @@ def test_commands_in_the_how_to_name_values_that_there_are() -> None:
     text = HOW_TO.read_text()
     changes = [change for change in re.findall(r"--set ([\w.]+=[\w./-]+)", text) if "existingSecret" not in change]
 
-    assert len(changes) == 4
+    assert len(changes) == 5
     assert render({**values_of(*changes), "existingSecret": ""})
     assert KEYS.keys() == set(re.findall(r"--from-literal=([A-Z_]+)=", text))

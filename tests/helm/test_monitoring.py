@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploytool.guard.metrics import Metrics
 from service.observability.figures import Figures, Rates
 from service.observability.metrics import METRICS
 from tests.helm.rendering import Manifest, render, values_of
@@ -21,7 +22,12 @@ from tests.tools.chart_values import CHART
 US = "live-slackwater"
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 EXPOSED = {description.exposed_name for description in METRICS}
-ON = ("monitoring.prometheusRule.enabled=true", "monitoring.runbookBaseUrl=https://docs.example.org/runbooks/")
+OF_THE_GUARD = {family.name for family in Metrics().registry.collect()}
+ON = (
+    "monitoring.prometheusRule.enabled=true",
+    "monitoring.runbookBaseUrl=https://docs.example.org/runbooks/",
+    "guard.enabled=true",
+)
 
 
 def alerts(*changes: str) -> dict[str, Manifest]:
@@ -74,12 +80,13 @@ def test_addresses_end_as_the_pages_are_published() -> None:
 
 @pytest.mark.parametrize("name", alerts())
 def test_alert_asks_for_metrics_of_this_release_alone(name: str) -> None:
-    """Each selector holds the namespace and the admin Service, and each metric is one that the service has."""
+    """Each selector holds the namespace and a Service, and each metric is one that is served behind that."""
     expression = alerts()[name]["expr"]
+    known, job = (OF_THE_GUARD, f"{US}-guard") if "Guard" in name else (EXPOSED, f"{US}-admin")
 
     assert metrics_in(expression)
-    assert metrics_in(expression) <= EXPOSED
-    assert expression.count(f'{{namespace="realtime",job="{US}-admin"') == expression.count("slackwater_")
+    assert metrics_in(expression) <= known
+    assert expression.count(f'{{namespace="realtime",job="{job}"') == expression.count("slackwater_")
 
 
 @pytest.mark.parametrize("name", alerts())
@@ -158,9 +165,9 @@ def promtool() -> str:
     return found
 
 
-def series(name: str, values: str, labels: str = "") -> dict[str, str]:
+def series(name: str, values: str, labels: str = "", job: str = "admin") -> dict[str, str]:
     """Return one series of the release, as it is scraped."""
-    ours = f'namespace="realtime",job="{US}-admin"' + (f",{labels}" if labels else "")
+    ours = f'namespace="realtime",job="{US}-{job}"' + (f",{labels}" if labels else "")
     return {"series": f"{name}{{{ours}}}", "values": values}
 
 
@@ -198,9 +205,12 @@ FIRES: list[tuple[str, str, tuple[dict[str, str], ...]]] = [
     ),
     ("SlackwaterDrainStuck", "2m", (series("slackwater_phase", "1x40", 'phase="DRAINING"'),)),
     ("SlackwaterInternalFailures", "4m", (series("slackwater_failures_total", "0 0 0 1 1", 'where="publish"'),)),
+    ("SlackwaterDatabaseDegraded", "3m", (series("slackwater_database_degraded", "1x40"),)),
+    ("SlackwaterOutboxStuck", "9m", (series("slackwater_outbox_oldest_seconds", "301x40"),)),
     ("SlackwaterScalingConnections", "17m", (series("slackwater_connections", "801x40"),)),
     ("SlackwaterScalingMemory", "17m", (series("slackwater_process_resident_memory_bytes", f"{501 * MIB}x40"),)),
     ("SlackwaterScalingProcessor", "24m", (series("slackwater_process_cpu_seconds_total", "0+45x40"),)),
+    ("SlackwaterGuardInAFight", "1m", (series("slackwater_guard_holding_off", "1x40", f'workload="{US}"', "guard"),)),
 ]
 SILENT: list[tuple[str, str, tuple[dict[str, str], ...]]] = [
     *(
@@ -233,9 +243,16 @@ SILENT: list[tuple[str, str, tuple[dict[str, str], ...]]] = [
     ("SlackwaterDrainStuck", "30s", (series("slackwater_phase", "1x40", 'phase="DRAINING"'),)),
     ("SlackwaterDrainStuck", "9m", SERVES),
     ("SlackwaterInternalFailures", "9m", (series("slackwater_failures_total", "3x40", 'where="publish"'),)),
+    ("SlackwaterDatabaseDegraded", "3m", (series("slackwater_database_degraded", "0x40"),)),
+    (
+        "SlackwaterOutboxStuck",
+        "9m",
+        (series("slackwater_outbox_oldest_seconds", "299x40"), series("slackwater_outbox_set_aside", "0x40")),
+    ),
     ("SlackwaterScalingConnections", "20m", (series("slackwater_connections", "800x40"),)),
     ("SlackwaterScalingMemory", "20m", (series("slackwater_process_resident_memory_bytes", f"{499 * MIB}x40"),)),
     ("SlackwaterScalingProcessor", "30m", (series("slackwater_process_cpu_seconds_total", "0+36x40"),)),
+    ("SlackwaterGuardInAFight", "9m", (series("slackwater_guard_holding_off", "0x40", f'workload="{US}"', "guard"),)),
 ]
 
 
@@ -254,6 +271,7 @@ def cases() -> Iterator[dict[str, Any]]:
 def fired(alert: str) -> dict[str, str]:
     """Return the labels that an alert fires with: its own, and what its expression leaves."""
     left = {"SlackwaterDrainStuck": {"phase": "DRAINING"}, "SlackwaterInternalFailures": {"where": "publish"}}
+    left["SlackwaterGuardInAFight"] = {"workload": US}
     return {**alerts()[alert]["labels"], **left.get(alert, {})}
 
 

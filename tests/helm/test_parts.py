@@ -48,6 +48,11 @@ PARTS = [
     (("existingSecret=", "secret.generate=true"), {("Secret", f"{US}-keys")}),
     (("namespaces[0].name=chat",), {("ConfigMap", f"{US}-namespaces")}),
     (("database.existingSecret=pg",), set()),
+    (
+        ("guard.enabled=true",),
+        {(kind, f"{US}-guard") for kind in ("Deployment", "Service", "ServiceAccount")}
+        | {(kind, f"{US}-guard-pod") for kind in ("Role", "RoleBinding")},
+    ),
 ]
 
 CLASHING = {"existingSecret=", "secret.generate=true", "persistence.existingClaim=mine"}
@@ -282,11 +287,12 @@ def test_people_are_bound_to_the_roles_that_they_are_named_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ((), "Neither a database nor a volume"),
+        ((), "Neither a database nor a volume (DATABASE_URL=memory:)"),
+        (("persistence.enabled=true", "database.migrate=false"), "run `python -m service migrate` before each new"),
         ((), "No origin is allowed"),
         ((), "There are no alerts"),
         ((), "helm test live --namespace realtime --logs"),
-        ((), "deploytool check --offline -"),
+        ((), "deploytool check --namespace realtime --workload live-slackwater --probe --load"),
         (("replicaCount=0",), "nothing runs until it is 1 again"),
         (("existingSecret=", "secret.generate=true"), "The Secret live-slackwater-keys was made up by Helm"),
         (("admissionPolicy.enabled=false",), "nothing in the API server refuses a second replica"),

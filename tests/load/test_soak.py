@@ -6,7 +6,7 @@ import pytest
 
 from tests.load.soak import soak
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 async def test_clients_that_vanish_leave_nothing() -> None:

@@ -42,7 +42,11 @@ def service_objects(target: Target) -> list[dict[str, Any]]:
         "name": "slackwater",
         "image": target.image,
         "envFrom": [{"secretRef": {"name": "slackwater"}}],
-        "env": [{"name": "DRAIN_SPREAD_SECONDS", "value": "0.2"}, {"name": "LOG_FORMAT", "value": "json"}],
+        "env": [
+            {"name": "DATABASE_URL", "value": "memory:"},
+            {"name": "DRAIN_SPREAD_SECONDS", "value": "0.2"},
+            {"name": "LOG_FORMAT", "value": "json"},
+        ],
         "ports": [{"name": "http", "containerPort": 3000}, {"name": "admin", "containerPort": 3001}],
         "startupProbe": {"httpGet": {"path": "/api/health/startup", "port": "http"}, "periodSeconds": 1},
         "readinessProbe": {"httpGet": {"path": "/api/health/ready", "port": "http"}, "periodSeconds": 1},

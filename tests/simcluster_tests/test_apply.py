@@ -68,3 +68,15 @@ def test_same_again_changes_nothing(target: Target) -> None:
     again = _apply(target, idle(target, replicas=0, paused=True), "first")
 
     assert first["metadata"]["generation"] == again["metadata"]["generation"]
+
+
+def test_item_that_is_no_longer_applied_goes_whole(target: Target) -> None:
+    """As a variable of the environment that a chart no longer sets; its neighbours stay."""
+    body = idle(target, replicas=0)
+    container = body["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = [{"name": name, "value": "1"} for name in ("A", "D", "Z")]
+    _apply(target, body, "first")
+    container["env"] = [{"name": name, "value": "1"} for name in ("A", "Z")]
+    left = _apply(target, body, "first")
+
+    assert container["env"] == left["spec"]["template"]["spec"]["containers"][0]["env"]

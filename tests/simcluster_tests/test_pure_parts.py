@@ -121,6 +121,14 @@ def test_protobuf_of_a_secret_is_read() -> None:
     } == decode(body)
 
 
+def test_protobuf_of_a_namespace_is_read() -> None:
+    """As ``kubectl create namespace`` sends it."""
+    kind = b"\x0a\x02v1\x12\x09Namespace"
+    body = b"k8s\x00\x0a" + bytes([len(kind)]) + kind + b"\x12\x05\x0a\x03\x0a\x01n"
+
+    assert {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}} == decode(body)
+
+
 def test_protobuf_of_anything_else_is_refused() -> None:
     """Clearly."""
     kind = b"\x0a\x02v1\x12\x03Pod"

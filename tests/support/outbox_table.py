@@ -106,14 +106,14 @@ class MemoryOutbox(OutboxTable, Application):
 
     @override
     async def waiting(
-        self, *, limit: int, row_bytes: int, batch_bytes: int, resting: Collection[int]
+        self, *, limit: int, row_bytes: int, batch_bytes: int, resting: Collection[int], held: Collection[str] = ()
     ) -> list[OutboxRow]:
         self.looks += 1
         self._check()
         found: list[OutboxRow] = []
         total = 0
         for row in sorted(self.rows.values(), key=lambda row: row.id):
-            if not row.waits or row.id in resting:
+            if not row.waits or row.id in resting or any(f"{row.channel}:".startswith(f"{name}:") for name in held):
                 continue
             if len(found) >= limit or total >= batch_bytes:
                 break

@@ -6,11 +6,13 @@
   "ADMIN_PORT" "3001"
   "DATA_DIR" "/data"
   "WEB_CONCURRENCY" "1"
+  "DATABASE_MIGRATE" "false"
   "HOST" .Values.settings.bindAddress
   "ADMIN_HOST" .Values.settings.bindAddress
   "DRAIN_GRACE_SECONDS" (include "slackwater.seconds" .Values.drain.grace)
   "DRAIN_BUDGET_SECONDS" (include "slackwater.seconds" .Values.drain.budget)
 -}}
+{{- if not (include "slackwater.durable" .) }}{{ $_ := set $env "DATABASE_URL" "memory:" }}{{ end -}}
 {{- with .Values.drain.spread }}{{ $_ := set $env "DRAIN_SPREAD_SECONDS" (include "slackwater.seconds" .) }}{{ end -}}
 {{- with .Values.image.digest }}{{ $_ := set $env "IMAGE_DIGEST" . }}{{ end -}}
 {{- if .Values.namespaces }}{{ $_ := set $env "NAMESPACES_FILE" "/etc/slackwater/namespaces.json" }}{{ end -}}
@@ -28,6 +30,18 @@
   "WS_UNAUTHENTICATED_SHARE" (toString .unauthenticatedShare)
   "HISTORY_MAX_BYTES" (include "slackwater.bytes" .historyMaxMemory)
   "ADMIN_TTL_SECONDS" (include "slackwater.seconds" .adminTtl)
+  "IDEMPOTENCY_SECONDS" (include "slackwater.seconds" .idempotency)
+  "TOKEN_MAX_SECONDS" (include "slackwater.seconds" .tokenMax)
+  "DATABASE_POOL_TIMEOUT" (include "slackwater.seconds" .databasePoolTimeout)
+  "DATABASE_CONNECT_TIMEOUT" (include "slackwater.seconds" .databaseConnectTimeout)
+  "DATABASE_STATEMENT_TIMEOUT" (include "slackwater.seconds" .databaseStatementTimeout)
+  "LOCK_PROVE_SECONDS" (include "slackwater.seconds" .lockProve)
+  "LOCK_SERVE_SECONDS" (include "slackwater.seconds" .lockServe)
+  "LOCK_SESSION_SECONDS" (include "slackwater.seconds" .lockSession)
+  "LOCK_WAIT_SECONDS" (include "slackwater.seconds" .lockWait)
+  "OUTBOX" (toString .outbox)
+  "OUTBOX_POLL_SECONDS" (include "slackwater.seconds" .outboxPoll)
+  "OUTBOX_KEEP_SECONDS" (include "slackwater.seconds" .outboxKeep)
   "LOG_LEVEL" .logLevel
   "LOG_FORMAT" .logFormat
 -}}
@@ -49,8 +63,12 @@
   "HTTP_MAX_BODY_BYTES" .maxBodyBytes
   "API_MAX_BATCH_COMMANDS" .maxBatchCommands
   "API_MAX_BROADCAST_CHANNELS" .maxBroadcastChannels
+  "DATABASE_POOL_SIZE" .databasePoolSize
+  "DATABASE_POOL_OVERFLOW" .databasePoolOverflow
+  "OUTBOX_MAX_TRIES" .outboxMaxTries
 -}}
 {{- range $name, $value := $whole }}{{ $_ := set $env $name ($value | int64 | toString) }}{{ end -}}
+{{- with .recoveryMaxBytes }}{{ $_ := set $env "RECOVERY_MAX_BYTES" (. | int64 | toString) }}{{ end -}}
 {{- $durations := dict
   "WS_PING_INTERVAL" .pingInterval
   "WS_PONG_TIMEOUT" .pongTimeout
@@ -63,9 +81,14 @@
 {{- toJson $env -}}
 {{- end -}}
 
-{{/* Names that come from Secrets. */}}
+{{/* Names that come from Secrets, and from the pod itself. */}}
 {{- define "slackwater.secretSettings" -}}
-API_KEY ADMIN_KEY TOKEN_HMAC_SECRET TOKEN_RSA_PUBLIC_KEY TOKEN_ECDSA_PUBLIC_KEY DATABASE_URL
+API_KEY ADMIN_KEY TOKEN_HMAC_SECRET TOKEN_RSA_PUBLIC_KEY TOKEN_ECDSA_PUBLIC_KEY DATABASE_URL DATABASE_DIRECT_URL POD_UID
+{{- end -}}
+
+{{/* Whether anything outlives the pod: a Postgres, or a volume for SQLite. */}}
+{{- define "slackwater.durable" -}}
+{{- if or .Values.database.existingSecret .Values.persistence.enabled }}true{{ end -}}
 {{- end -}}
 
 {{/* The whole environment of the container, as a list. */}}
@@ -97,7 +120,19 @@ API_KEY ADMIN_KEY TOKEN_HMAC_SECRET TOKEN_RSA_PUBLIC_KEY TOKEN_ECDSA_PUBLIC_KEY 
     secretKeyRef:
       name: {{ . }}
       key: {{ $.Values.database.key }}
+{{- with $.Values.database.directKey }}
+- name: DATABASE_DIRECT_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.database.existingSecret }}
+      key: {{ . }}
 {{- end }}
+{{- end }}
+{{- /* A container that is restarted in the same pod need not wait for its predecessor. */}}
+- name: POD_UID
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.uid
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}

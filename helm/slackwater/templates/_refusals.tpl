@@ -31,8 +31,8 @@
   then add --set existingSecret={{ $full }}-keys
   For a trial, --set secret.generate=true makes one up.
 {{ end }}
-{{- if and .Values.database.migrate (not .Values.database.existingSecret) }}
-* database.migrate is on, and there is no database: set database.existingSecret, or leave database.migrate off.
+{{- if and .Values.database.directKey (not .Values.database.existingSecret) }}
+* database.directKey is set, and database.existingSecret is empty: name the Secret that holds both addresses.
 {{ end }}
 {{- if and .Values.persistence.existingClaim (not .Values.persistence.enabled) }}
 * persistence.existingClaim is set, and persistence.enabled is off: switch it on, or leave the claim out.
@@ -69,6 +69,16 @@
 
 {{- define "slackwater.refusals.limits" -}}
 {{- with .Values.settings }}
+{{- if ge (int64 .recoveryMaxBytes) (int64 .sendBufferBytes) }}
+* settings.recoveryMaxBytes is {{ int64 .recoveryMaxBytes }}, not less than settings.sendBufferBytes ({{ int64 .sendBufferBytes }}): a client would be closed for the size of its own recovery.
+{{ end }}
+{{- range list (list "lockServe" "lockProve") (list "lockWait" "lockServe") (list "lockSession" "lockProve") }}
+{{- $longer := index $.Values.settings (first .) }}
+{{- $shorter := index $.Values.settings (last .) }}
+{{- if le (include "slackwater.milliseconds" $longer | int64) (include "slackwater.milliseconds" $shorter | int64) }}
+* settings.{{ first . }} is {{ $longer }}, not more than settings.{{ last . }} ({{ $shorter }}): two pods could serve at once, or none.
+{{ end }}
+{{- end }}
 {{- if ge (include "slackwater.pongMilliseconds" $ | int64) (include "slackwater.milliseconds" .pingInterval | int64) }}
 * settings.pongTimeout is {{ .pongTimeout }}, not less than settings.pingInterval ({{ .pingInterval }}): a pong has to be due before the next ping.
 {{ end }}
@@ -91,6 +101,17 @@
   (list "settings.connectTimeout" .Values.settings.connectTimeout 1 86400000 "1ms to 24h")
   (list "settings.requestHeadTimeout" .Values.settings.requestHeadTimeout 1 86400000 "1ms to 24h")
   (list "settings.adminTtl" .Values.settings.adminTtl 1000 86400000 "1s to 24h")
+  (list "settings.idempotency" .Values.settings.idempotency 1000 86400000 "1s to 24h")
+  (list "settings.tokenMax" .Values.settings.tokenMax 1000 31536000000 "1s to 365d")
+  (list "settings.databasePoolTimeout" .Values.settings.databasePoolTimeout 1 3600000 "1ms to 1h")
+  (list "settings.databaseConnectTimeout" .Values.settings.databaseConnectTimeout 1 3600000 "1ms to 1h")
+  (list "settings.databaseStatementTimeout" .Values.settings.databaseStatementTimeout 1 3600000 "1ms to 1h")
+  (list "settings.lockProve" .Values.settings.lockProve 10 3600000 "10ms to 1h")
+  (list "settings.lockServe" .Values.settings.lockServe 10 3600000 "10ms to 1h")
+  (list "settings.lockSession" .Values.settings.lockSession 10 3600000 "10ms to 1h")
+  (list "settings.lockWait" .Values.settings.lockWait 10 3600000 "10ms to 1h")
+  (list "settings.outboxPoll" .Values.settings.outboxPoll 10 3600000 "10ms to 1h")
+  (list "settings.outboxKeep" .Values.settings.outboxKeep 0 31536000000 "0s to 365d")
   (list "drain.grace" .Values.drain.grace 0 3600000 "0s to 1h")
   (list "drain.spread" .Values.drain.spread 0 3600000 "0s to 1h")
   (list "drain.budget" .Values.drain.budget 1 3600000 "1ms to 1h")
@@ -129,7 +150,7 @@
 
 {{- define "slackwater.refusals.environment" -}}
 {{- $owned := concat (include "slackwater.settings" . | fromJson | keys) (include "slackwater.secretSettings" . | splitList " ") }}
-{{- $unset := list "DRAIN_SPREAD_SECONDS" "FRONTEND_URL" "IMAGE_DIGEST" "NAMESPACES_FILE" "REPL_URL" "TOKEN_AUDIENCE" "TOKEN_ISSUER" "TRUSTED_PROXIES" "WS_ALLOWED_ORIGINS" "WS_PONG_TIMEOUT" }}
+{{- $unset := list "DRAIN_SPREAD_SECONDS" "FRONTEND_URL" "IMAGE_DIGEST" "NAMESPACES_FILE" "RECOVERY_MAX_BYTES" "REPL_URL" "TOKEN_AUDIENCE" "TOKEN_ISSUER" "TRUSTED_PROXIES" "WS_ALLOWED_ORIGINS" "WS_PONG_TIMEOUT" }}
 {{- range .Values.extraEnv }}
 {{- if has .name (concat $owned $unset) }}
 * extraEnv holds {{ .name }}, which the chart sets itself: use the value that docs/reference/chart-values.md names for it.

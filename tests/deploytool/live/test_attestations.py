@@ -14,7 +14,7 @@ from tests.simcluster.identity import User
 from tests.simcluster.kubectl import kubectl, refused
 from tests.simcluster.target import SIMULATED_ONLY, Target, open_target
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,9 @@ def _item(release: Release, name: str, *more: str) -> tuple[str, str]:
     """Return the outcome of one item, and what was said of it."""
     done = release.deploytool("check", "--select", name, "-o", "json", *more)
     (item,) = json.loads(done.stdout)["items"]
-    return item["outcome"], "\n".join(f"{one['outcome']}: {one['message']}" for one in item["findings"])
+    return item["outcome"], "\n".join(
+        f"{one['outcome']}: {one['subject']}: {one['message']}" for one in item["findings"]
+    )
 
 
 def _forged(who: str, name: str = "forged", **more: Any) -> str:  # noqa: ANN401 - JSON
@@ -172,7 +174,7 @@ def test_roster_names_who_is_missing(shared: Release) -> None:
     both = _item(shared, "team-trained", "--config", "two.yaml")
 
     assert "fail" == one[0]
-    assert f"{EVE.name} has not attested" in one[1]
+    assert f"{EVE.name}: has not attested" in one[1]
     assert "pass" == both[0]
 
 
@@ -205,7 +207,7 @@ def test_shared_user_is_warned_of(shared: Release) -> None:
     assert "admin stands for several people" in done.stderr
     assert [True] == [one["shared_user"] for one in _listed(shared)]
     assert "warn" == outcome
-    assert "warn: admin stands for several people" in said
+    assert "warn: admin: stands for several people" in said
 
 
 def test_absent_policy_is_warned_of(release: Release) -> None:

@@ -18,7 +18,7 @@ from tests.simcluster.kubectl import kubectl, refused
 from tests.simcluster.target import SIMULATED_ONLY, Target, open_target
 from tests.support.edge import certificate, odd_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

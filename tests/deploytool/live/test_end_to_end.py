@@ -58,6 +58,7 @@ def _said(item: dict[str, Any]) -> list[str]:
     return [f"{one['outcome']}: {one['message']}" for one in item["findings"] if one["outcome"] != "pass"]
 
 
+@pytest.mark.slow  # the minute of the rate limit is a real one
 def test_release_passes_the_whole_checklist(release: Release) -> None:
     """Installed, attested, probed: sixteen items, and nothing to do."""
     _attest(release)

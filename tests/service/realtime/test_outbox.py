@@ -251,23 +251,74 @@ async def test_one_try_is_enough_when_it_is_all_there_is() -> None:
     assert State(tries=1, error="unknown channel", is_set_aside=True) == await setup.table.state(refused)
 
 
-async def test_a_row_refused_for_a_time_is_published_later() -> None:
-    """For a quota, say; its tries stay in the table."""
-    setup = Setup()
-    setup.quota["news:a"] = Errors.TOO_MANY_REQUESTS
-    (row_id,) = await setup.write(b"1")
-    await setup.relay()
+async def test_a_quota_that_is_used_up_never_counts() -> None:
+    """However often: the row waits, is looked at again after each rest, and comes when there is room."""
+    setup = Setup(poll_seconds=1.0, max_tries=1)
+    setup.quota["org:acme:a"] = Errors.TOO_MANY_REQUESTS
+    (row_id,) = await setup.write(b"1", channel="org:acme:a")
+    for _ in range(20):
+        assert 1 == await setup.relay()
+        assert State() == await setup.table.state(row_id)
 
-    assert State(tries=1, error="too many requests") == await setup.table.state(row_id)
+        setup.clock.advance(0.999)
+
+        assert 0 == await setup.relay()
+
+        setup.clock.advance(0.001)
+
+    assert [Errors.TOO_MANY_REQUESTS] * 20 == [error for _, error in setup.observer.of("error")]
 
     setup.quota.clear()
-    setup.clock.advance(1.0)
     await setup.relay()
 
     assert [b"1"] == setup.streams.data
-    state = await setup.table.state(row_id)
-    assert state is not None
-    assert state.is_published
+    assert State(is_published=True) == await setup.table.state(row_id)
+
+
+async def test_what_waits_for_a_quota_keeps_its_order() -> None:
+    """All channels of the organization wait together, whatever comes in between; the others go on."""
+    setup = Setup(poll_seconds=1.0)
+    setup.quota["org:acme:a"] = Errors.TOO_MANY_REQUESTS
+    await setup.write(b"1", channel="org:acme:a")
+    await setup.write(b"2", channel="org:acme:b")
+    await setup.write(b"3", channel="org:other:a")
+    await setup.relay()
+    # There is room again, but who comes now does not get it.
+    setup.quota.clear()
+    await setup.write(b"4", channel="org:acme:a")
+    await setup.write(b"5", channel="org:acme")
+    await setup.write(b"6")
+    await setup.relay()
+
+    assert [b"3", b"6"] == setup.streams.data
+
+    setup.clock.advance(1.0)
+    await setup.relay()
+
+    assert [b"3", b"6", b"1", b"2", b"4", b"5"] == setup.streams.data
+
+
+async def test_a_long_queue_that_waits_for_a_quota_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps nobody busy, and nobody behind it waits."""
+    monkeypatch.setattr(module, "BATCH_ROWS", 3)
+    setup = Setup()
+    setup.quota["org:acme:a"] = Errors.TOO_MANY_REQUESTS
+    await setup.write(*[b"1"] * 100, channel="org:acme:a")
+    await setup.write(b"2", channel="org:other:a")
+
+    assert 2 == await setup.relay()
+    assert [b"2"] == setup.streams.data
+    assert 3 == setup.table.looks
+
+
+async def test_an_organization_that_is_not_there_counts() -> None:
+    """No time makes that good by itself."""
+    setup = Setup(max_tries=1)
+    setup.quota["org:nobody:a"] = Errors.UNKNOWN_CHANNEL
+    (row_id,) = await setup.write(b"1", channel="org:nobody:a")
+    await setup.relay()
+
+    assert State(tries=1, error="unknown channel", is_set_aside=True) == await setup.table.state(row_id)
 
 
 async def test_that_nobody_can_tell_whether_a_row_may_be_published_never_counts() -> None:

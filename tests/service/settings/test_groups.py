@@ -69,7 +69,6 @@ def test_defaults_are_those_that_were_promised() -> None:
         "DATABASE_POOL_TIMEOUT": "5",
         "DATABASE_CONNECT_TIMEOUT": "5",
         "DATABASE_STATEMENT_TIMEOUT": "5",
-        "DATABASE_MIGRATE": "false",
         "LOCK_PROVE_SECONDS": "2",
         "LOCK_SERVE_SECONDS": "5",
         "LOCK_SESSION_SECONDS": "15",

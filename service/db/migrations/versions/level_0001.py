@@ -23,6 +23,7 @@ _DOCUMENT: Final = sa.JSON().with_variant(sa.Text(), "sqlite")
 _INSTANT: Final = DateTimeUTC(timezone=True)
 _WAITING: Final = sa.text("published_at IS NULL AND set_aside_at IS NULL")
 _PUBLISHED: Final = sa.text("published_at IS NOT NULL")
+_SET_ASIDE: Final = sa.text("set_aside_at IS NOT NULL")
 
 
 def upgrade() -> None:
@@ -132,6 +133,13 @@ def _create_outbox() -> None:
         ["published_at"],
         postgresql_where=_PUBLISHED,
         sqlite_where=_PUBLISHED,
+    )
+    op.create_index(
+        "ix_slackwater_outbox_set_aside",
+        "slackwater_outbox",
+        ["id"],
+        postgresql_where=_SET_ASIDE,
+        sqlite_where=_SET_ASIDE,
     )
     if not is_sqlite:
         op.execute(
