@@ -47,8 +47,8 @@ def _validity(one: Attestation, snapshot: Snapshot) -> Observation:
     left = (one.expires_at - snapshot.at) / _DAY
     evidence = _evidence(one, f"{one.name} expires in days", round(left, 1))
     if left <= 0:
-        return Observation(Verdict.VIOLATED, one.who, f"the attestation of {one.who} has expired", evidence)
-    return Observation(Verdict.SATISFIED, one.who, f"attested by {one.who}, for {left:.0f} more days", evidence)
+        return Observation(Verdict.VIOLATED, one.who, "the attestation has expired", evidence)
+    return Observation(Verdict.SATISFIED, one.who, f"has attested, for {left:.0f} more days", evidence)
 
 
 def _length(one: Attestation, expectations: Expectations) -> Iterator[Observation]:
@@ -72,7 +72,7 @@ def _trained(snapshot: Snapshot, expectations: Expectations) -> Iterator[Observa
     for person in expectations.roster:
         one = next((one for one in found if one.who == person), None)
         if one is None:
-            yield Observation(Verdict.VIOLATED, person, f"{person} has not attested to be trained", _none())
+            yield Observation(Verdict.VIOLATED, person, "has not attested to be trained", _none())
         else:
             yield _validity(one, snapshot)
             yield from _length(one, expectations)
@@ -116,12 +116,12 @@ def _fetched(snapshot: Snapshot, url: str) -> DocumentTrial | Observation:
     if found is None:
         return Observation(Verdict.UNKNOWN, "", f"{url} was not fetched")
     if found.status is None:
-        return Observation(Verdict.UNKNOWN, "", f"{url} could not be fetched: {found.error}", (_page(found),))
+        return Observation(Verdict.UNKNOWN, "", f"{url}: {found.error}", (_page(found),))
     return found
 
 
 def _page(trial: DocumentTrial) -> Evidence:
-    shown = f"HTTP {trial.status}" if trial.status is not None else trial.error
+    shown = f"HTTP {trial.status}" if trial.status is not None else "no answer"
     return Evidence(trial.url, "GET", shown, at=trial.at)
 
 
@@ -158,7 +158,7 @@ def _authorship(item: str) -> Callable[[Snapshot, Expectations], Iterator[Observ
         newest = {one.who: one for one in reversed(found)}
         for one in newest.values():
             if one.is_shared:
-                message = f"{one.who} stands for several people, so it is not known who attested"
+                message = "stands for several people, so it is not known who attested"
                 yield Observation(Verdict.DOUBTFUL, one.who, message, _evidence(one, "who", one.who))
         yield _enforced(snapshot)
 
@@ -199,13 +199,22 @@ def _named(snapshot: Snapshot, _: Expectations) -> Iterator[Observation]:
 
 def _resolving(snapshot: Snapshot, _: Expectations) -> Iterator[Observation]:
     urls = sorted({alert.runbook for alert in alerts(snapshot) if alert.runbook})
+    if urls and isinstance(snapshot.documents, Unseen):
+        yield unknown("where the runbook_urls lead", snapshot.documents)
+        return
+    silent: dict[str, list[Observation]] = {}
     for url in urls:
         trial = _fetched(snapshot, url)
-        if isinstance(trial, Observation):
-            yield trial
-        else:
+        if isinstance(trial, DocumentTrial):
             message = f"{url} answers {trial.status}"
             yield Observation(verdict(trial.resolves), "", message, (_page(trial),))
+        else:
+            silent.setdefault(trial.message.removeprefix(url), []).append(trial)
+    # The same is said once: most often a whole site is away, and not a page of it.
+    for why, trials in silent.items():
+        evidence = tuple(one for trial in trials for one in trial.evidence)
+        message = trials[0].message if len(trials) == 1 else f"{len(trials)} runbooks{why}"
+        yield Observation(Verdict.UNKNOWN, "", message, evidence)
 
 
 _ATTEST = "`deploytool attest {item} --namespace {namespace} --workload {workload} --expires 180d"

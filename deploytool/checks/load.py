@@ -123,7 +123,10 @@ ITEMS = (
                 Depth.LIVE,
                 Severity.ERROR,
                 "it tested the image that runs",
-                f"Test this image. {_RUN} Where nothing says which image runs, pin it: chart value image.digest.",
+                f"Test this image. {_RUN} "
+                "Where nothing says which image runs, pin it by the digest that `docker push` printed: "
+                "`helm upgrade {release} helm/slackwater --namespace {namespace} --reuse-values --set "
+                "image.digest=sha256:DIGEST`.",
                 _same_image,
             ),
             Rule("age", Depth.LIVE, Severity.ERROR, "it is not out of date", _RUN, _in_date),
@@ -133,7 +136,8 @@ ITEMS = (
                 Severity.ERROR,
                 "it reached the thresholds",
                 "Look at the report, give the pod more (chart: resources), and test again; the thresholds stand under "
-                "load in deploytool.yaml.",
+                "load in deploytool.yaml. A test opens at most a tenth of settings.maxConnections: ask for no more "
+                "connections than that, or raise it.",
                 _good_enough,
             ),
         ),

@@ -78,6 +78,9 @@ def attest() -> None:
     An attestation is stored in the cluster, one immutable ConfigMap each. Who vouches is who the API server says you
     are. The sha256 of the document is kept, so that a changed document voids the attestation.
 
+    ITEM is team-trained, deployment-procedure, rollback-procedure or runbooks; `deploytool attest ITEM --help` shows
+    what each takes.
+
     \b
       deploytool attest team-trained --expires 365d
       deploytool attest deployment-procedure --url https://docs.example.org/deploy.html --expires 180d

@@ -44,7 +44,7 @@ def fetch_document(url: str, clock: Clock, *, ca_file: str = "") -> DocumentTria
     try:
         status, digest, _ = _get(url, ca_file=ca_file)
     except ProbeError as error:
-        return DocumentTrial(clock.wall(), url, None, error=error.problem)
+        return DocumentTrial(clock.wall(), url, None, error=error.problem.removeprefix(f"{url} "))
     return DocumentTrial(clock.wall(), url, status, digest)
 
 
@@ -113,7 +113,16 @@ def _get(url: str, *, ca_file: str) -> tuple[int, str, bytes]:
     except httpx.TimeoutException as error:
         raise ProbeError(f"{url} did not answer within {_SECONDS:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise ProbeError(f"{url} cannot be fetched: {str(error) or type(error).__name__}") from error
+        raise ProbeError(f"{url} cannot be fetched: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the operating system said, where it said anything: '[Errno -2]' helps nobody."""
+    below = error.__cause__ or error.__context__
+    while below is not None and not (isinstance(below, OSError) and below.strerror):
+        below = below.__cause__ or below.__context__
+    strerror = below.strerror if isinstance(below, OSError) else None
+    return strerror or str(error) or type(error).__name__
 
 
 def _tls(ca_file: str) -> Any:  # noqa: ANN401 - a flag or a context

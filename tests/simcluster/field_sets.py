@@ -13,7 +13,7 @@ from tests.simcluster.list_keys import is_atomic_map, is_set, item_key, keys_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ("Path", "from_fields_v1", "leaves", "spelled", "step_of_item", "to_fields_v1", "without")
+__all__ = ("Path", "from_fields_v1", "is_key", "leaves", "spelled", "step_of_item", "to_fields_v1", "without")
 
 Path = tuple[str, ...]
 
@@ -65,6 +65,11 @@ def _walk(value: Any, path: Path, names: tuple[str, ...]) -> Iterator[tuple[Path
 def step_of_item(item: Mapping[str, Any], keys: tuple[str, ...]) -> str:
     """Return the step that names an item of a keyed list."""
     return "k:" + json.dumps(item_key(item, keys), sort_keys=True, separators=(",", ":"))
+
+
+def is_key(path: Path) -> bool:
+    """Tell whether a path is that of a field by which an item of a list is known."""
+    return len(path) > 1 and path[-2][0] == "k" and path[-1].partition(":")[2] in json.loads(path[-2].partition(":")[2])
 
 
 def to_fields_v1(paths: Iterable[Path]) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.simcluster.errors import ApiError
-from tests.simcluster.field_sets import Path, from_fields_v1, leaves, spelled, step_of_item, to_fields_v1, without
+from tests.simcluster.field_sets import (
+    Path,
+    from_fields_v1,
+    is_key,
+    leaves,
+    spelled,
+    step_of_item,
+    to_fields_v1,
+    without,
+)
 from tests.simcluster.list_keys import is_atomic_map, is_set, keys_of
 
 if TYPE_CHECKING:
@@ -147,8 +156,9 @@ def _prune(merged: Object, entries: dict[Writer, _Entry], wanted: dict[Path, Any
     if writer not in entries:
         return merged
     others = {path for other, entry in entries.items() if other != writer for path in entry.paths}
-    for path in sorted(entries[writer].paths - wanted.keys(), key=len, reverse=True):
-        if not any(other[: len(path)] == path for other in others):
+    # An item before what is in it; what it is known by goes with it alone.
+    for path in sorted(entries[writer].paths - wanted.keys(), key=len):
+        if not is_key(path) and not any(other[: len(path)] == path for other in others):
             merged = without(merged, path) or {}
     return merged
 

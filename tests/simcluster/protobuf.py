@@ -156,6 +156,7 @@ _RULES_SPEC: _Schema = {1: ("namespace", _text, False)}
 _KINDS: Mapping[str, _Schema] = {
     "DeleteOptions": _DELETE_OPTIONS,
     "Eviction": _EVICTION,
+    "Namespace": {1: ("metadata", _message(_META), False)},
     "Secret": _SECRET,
     "SelfSubjectAccessReview": {2: ("spec", _message(_ACCESS_SPEC), False)},
     "SelfSubjectReview": {},

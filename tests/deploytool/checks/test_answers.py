@@ -177,3 +177,32 @@ def test_everything_unseen_passes_nothing() -> None:
 
     assert Outcome.INCONCLUSIVE is report.outcome
     assert {6, 7} == {one.item.number for one in report.results if one.outcome is Outcome.PASS}
+
+
+def test_runbooks_of_a_site_that_is_away_are_one_finding() -> None:
+    """With every page as evidence, and the reason once."""
+    whole = release()
+    assert isinstance(whole.documents, tuple)
+    silent = tuple(dataclasses.replace(one, status=None, error="did not answer within 10 s") for one in whole.documents)
+
+    found = result(judge(whole.with_seen(documents=silent)), 16)
+
+    (away,) = (one for one in found.findings if one.rule == "resolve")
+    assert Outcome.INCONCLUSIVE is away.outcome
+    assert f"{len(away.evidence)} runbooks: did not answer within 10 s" == away.message
+    assert len(away.evidence) > 1
+
+
+def test_one_runbook_that_is_away_is_named() -> None:
+    """It is not the site, then."""
+    whole = release()
+    assert isinstance(whole.documents, tuple)
+    url = next(one.url for one in whole.documents if "runbooks" in one.url and one.url.endswith("memory-high"))
+    documents = tuple(
+        dataclasses.replace(one, status=None, error="did not answer within 10 s") if one.url == url else one
+        for one in whole.documents
+    )
+
+    found = result(judge(whole.with_seen(documents=documents)), 16)
+
+    assert f"{url}: did not answer within 10 s" in [one.message for one in found.findings]

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typing_extensions import override
 
+from deploytool.checks import catalog
+from deploytool.cli import checking
 from deploytool.cli.progress import Terminal
+from deploytool.model.finding import Depth
+from deploytool.model.snapshot import Snapshot
+from deploytool.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class _Screen(io.StringIO):
@@ -58,3 +67,19 @@ def test_quiet_one_says_notes_alone(capsys: pytest.CaptureFixture[str]) -> None:
     _play(Terminal(is_quiet=True))
 
     assert ["note: load report: here"] == capsys.readouterr().err.splitlines()
+
+
+def test_results_are_not_printed_behind_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal shows both streams: the line of the step is gone when there is something to print."""
+    screen = _Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+
+    def observe(*_: Any, progress: Terminal, **__: Any) -> Generator[Snapshot]:  # noqa: ANN401 - as it is called
+        for what in ("reading the cluster", "counting connections"):
+            progress.step(what)
+            yield Snapshot(Depth.LIVE, 0.0)
+
+    monkeypatch.setattr("deploytool.cli.live.observe", observe)
+
+    for _ in checking.live(checking.Plan(catalog.ITEMS, Settings()), probe=False, given={}):
+        assert screen.getvalue().endswith("\r\033[K")

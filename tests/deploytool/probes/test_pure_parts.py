@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+import ssl
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from deploytool.model.expectations import LoadThresholds
 from deploytool.model.observations import LoadReport, OriginKind, Status
 from deploytool.probes.address import Address, parse_address
 from deploytool.probes.budget import allowance
-from deploytool.probes.errors import AddressError, ProbeError
+from deploytool.probes.errors import AddressError, ProbeError, explain
 from deploytool.probes.handshakes import origins_to_try
 from deploytool.probes.load import LoadPlan, LoadResult, Second, percentile, plan_load
 from deploytool.probes.load_files import as_page, read_report, write_report
@@ -208,3 +210,23 @@ def test_page_needs_nothing_else() -> None:
 def test_page_of_nothing_is_one_too() -> None:
     """As after a test in which nothing arrived."""
     assert "<svg" in as_page(LoadResult(_REPORT, _RESULT.plan, ()))
+
+
+def _unbelieved() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError()
+    error.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "--connect-to HOST:PORT"),
+        (ConnectionRefusedError(), "--connect-to HOST:PORT"),
+        (TimeoutError(), "--connect-to HOST:PORT"),
+        (_unbelieved(), "--ca-file FILE"),
+    ],
+)
+def test_address_that_leads_nowhere_says_what_to_name(error: OSError, says: str) -> None:
+    """Else an item would tell to mend what it was going to look at."""
+    assert says in explain(error, "wss://a").remediation
