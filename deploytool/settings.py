@@ -112,18 +112,21 @@ SCHEMA: Final[_Schema] = _object(
                 required=("item", "reason", "owner", "expires"),
             ),
         },
+        # What it holds belongs to planning, which reads it itself.
+        "windows": {"type": "object", "description": "When a rollout may start; commands of rollouts read it."},
     },
     "Settings of deploytool. Unknown keys are errors.",
 )
 """The file as JSON Schema, without its head."""
 
 
-def schema() -> _Schema:
-    """Return the schema as it is published."""
+def schema(windows: Mapping[str, Any]) -> _Schema:
+    """Return the schema as it is published, with what ``windows`` may hold."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "deploytool.yaml",
         **SCHEMA,
+        "properties": {**SCHEMA["properties"], "windows": dict(windows)},
     }
 
 
@@ -271,7 +274,9 @@ def _object_problems(value: object, expected: _Schema, path: str, line: int | No
     if not isinstance(value, dict):
         yield f"{_at(line)}{path or 'the file'} has to be a mapping of keys and values"
         return
-    properties = expected["properties"]
+    properties = expected.get("properties")
+    if properties is None:
+        return
     for key, one in value.items():
         where = _line(value, str(key))
         inner = f"{path}.{key}" if path else str(key)

@@ -28,7 +28,11 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "attest": ("deploytool.cli.attest:attest", "Vouch for an item that no machine can see; list and revoke that."),
     "check": ("deploytool.cli.check:check", "Run the pre-production checklist over files, a cluster and a service."),
     "completion": ("deploytool.cli.completion:completion", "Print the completion script of a shell."),
+    "drain": ("deploytool.cli.rollout:drain", "Empty the one instance for a time, and let clients in again."),
     "guard": ("deploytool.cli.guard:guard", "Keep the replica count of labelled workloads at one."),
+    "lock": ("deploytool.cli.lock:lock", "See who holds the lock of rollouts, and release it by force."),
+    "rollout": ("deploytool.cli.rollout:rollout", "Replace the one replica inside its maintenance window."),
+    "window": ("deploytool.cli.window:window", "Say when a rollout may start, and why not."),
 }
 """Where each command is, and its line in the help, which must not import it."""
 

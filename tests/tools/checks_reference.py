@@ -14,7 +14,8 @@ from deploytool.checks.catalog import ITEMS
 from deploytool.cli.render.machine import report_schema
 from deploytool.cli.render.text import HEADINGS
 from deploytool.model.finding import Category, Depth, Item, Rule
-from deploytool.settings import SCHEMA, schema
+from deploytool.planning.configuration import SCHEMA as WINDOWS
+from deploytool.settings import schema
 
 __all__ = ("DIRECTORY", "PAGES", "write")
 
@@ -105,7 +106,7 @@ def _settings() -> Iterator[str]:
         "| Key | Value | Default | Means |",
         "|---|---|---|---|",
     )
-    yield from _keys(SCHEMA["properties"], "")
+    yield from _keys(schema(WINDOWS)["properties"], "")
 
 
 def _keys(properties: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -123,7 +124,7 @@ def _keys(properties: Mapping[str, Any], path: str) -> Iterator[str]:
 
 PAGES: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "checks.md": _checks,
-    "deploytool.schema.json": lambda: iter([json.dumps(schema(), indent=2)]),
+    "deploytool.schema.json": lambda: iter([json.dumps(schema(WINDOWS), indent=2)]),
     "check-report.schema.json": lambda: iter([json.dumps(report_schema(), indent=2)]),
 }
 """What makes the lines of each page, by its file name in ``DIRECTORY``."""

@@ -1,0 +1,226 @@
+"""``deploytool rollout`` and ``deploytool drain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploytool.cli.rolling.options import DURATION, reaching, read, together
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from deploytool.planning.configuration import Planning
+    from deploytool.rollout.plan import Ending, Plan
+
+__all__ = ("drain", "rollout")
+
+_MOMENTS = ("before", "after")
+
+_GOING = together(
+    click.option("--now", "override", metavar="WHY", help="Start outside of a window; the reason goes on record."),
+    click.option("--wait", type=DURATION, default=0.0, metavar="TIME", help="Wait for a window, at most this long."),
+    click.option("--drain-policy", type=click.Choice(("wait", "force", "abort")), default="wait", show_default=True,
+                 help="What to do with a drain that does not finish in time."),
+    click.option("--message", metavar="TEXT", help="What clients are told."),
+    click.option("--share", type=click.FloatRange(0.0, 1.0), default=0.95, show_default=True,
+                 help="Part of the clients that has to come back."),
+    click.option("--drain-timeout", type=DURATION, default=60.0, metavar="TIME", help="For the drain. [1m]"),
+    click.option("--ready-timeout", type=DURATION, default=300.0, metavar="TIME", help="For the new pod. [5m]"),
+    click.option("--reconnect-timeout", type=DURATION, default=60.0, metavar="TIME", help="At least 1m. [1m]"),
+    click.option("--hook", "hooks", multiple=True, metavar="WHEN=COMMAND",
+                 help="before-GATE=COMMAND and the like; the state comes as JSON on stdin."),
+    click.option("--lease", type=DURATION, default=60.0, metavar="TIME",
+                 help="How long the lock outlives us. [1m]"),
+    click.option("--degraded", is_flag=True, help="The service has no admin contract: SIGTERM drains."),
+    click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", show_default=True),
+)  # fmt: skip
+_CHOOSING = together(
+    click.option("--image", required=True, metavar="REF", help="The new image, best with @sha256:…"),
+    click.option("--chart", metavar="PATH", default="", help="Instead of the chart in Helm's record."),
+    click.option("--skip", multiple=True, metavar="ITEM", help="Leave this check of the preflight out."),
+    click.option("--no-check", is_flag=True, help="Leave all checks of the preflight out."),
+)
+
+
+@click.group()
+def rollout() -> None:
+    """Replace the one replica inside its maintenance window, and lose nothing."""
+
+
+@rollout.command()
+@reaching
+@_CHOOSING
+@_GOING
+@click.option("--reason", default="", metavar="TEXT", help="Why; shown to whoever finds the lock.")
+def run(
+    *,
+    config: str | None,
+    image: str,
+    chart: str,
+    reason: str,
+    skip: tuple[str, ...],
+    no_check: bool,
+    **given: Any,  # noqa: ANN401
+) -> int:
+    """Announce, gate, drain, switch, prove, and see clients come back; go back when any of that fails.
+
+    \b
+      deploytool rollout run --image registry.example.org/slackwater:1.4@sha256:… --reason "1.4"
+    """  # noqa: D301 - click's mark
+    from deploytool.cli.rolling.wiring import live_options, open_bench, require_checks
+    from deploytool.rollout.runner import Runner
+
+    settings, planning = read(config)
+    plan, hooks = _plan(planning, given), _hooks(given["hooks"])
+    options = live_options(settings.where, given)
+    with open_bench(
+        options,
+        output=given["output"],
+        hooks=hooks,
+        chart=chart,
+        lease_seconds=given["lease"],
+        is_degraded=given["degraded"],
+    ) as bench:
+        journal = bench.journal(image, reason)
+        runner = Runner(bench.ports, plan, journal)
+        if not no_check:
+            runner.before_preflight(
+                lambda: f"{require_checks(options, ('infrastructure',), skip, settings)} checks do not fail"
+            )
+        ending = runner.run()
+    return _told(ending)
+
+
+@rollout.command()
+@reaching
+@_CHOOSING
+@_GOING
+def plan(*, config: str | None, image: str, chart: str, skip: tuple[str, ...], no_check: bool, **given: Any) -> int:  # noqa: ANN401
+    """Show what a rollout would do, when, and why it may not start; changes nothing."""
+    from deploytool.cli.rolling.planned import planned
+    from deploytool.cli.rolling.wiring import live_options, open_bench
+
+    del skip, no_check
+    settings, planning = read(config)
+    wanted = _plan(planning, given)
+    options = live_options(settings.where, given)
+    with open_bench(options, output=given["output"], chart=chart, is_degraded=given["degraded"]) as bench:
+        text, code = planned(bench, bench.journal(image, ""), wanted, planning, output=given["output"])
+    click.echo(text)
+    return code
+
+
+@rollout.command()
+@reaching
+@click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", show_default=True)
+def status(*, config: str | None, output: str, **given: Any) -> None:  # noqa: ANN401
+    """Show how far a rollout is, or how the last one ended."""
+    from deploytool.cli.rolling.planned import recorded
+    from deploytool.cli.rolling.wiring import live_options, open_release
+    from deploytool.cluster.lease import holder_of
+
+    settings, _ = read(config)
+    with open_release(live_options(settings.where, given)) as (cluster, release):
+        holder = holder_of(cluster, release.name)
+        click.echo(recorded(release.name, holder, cluster.clock.wall(), output=output))
+
+
+@rollout.command()
+@reaching
+@_GOING
+def resume(*, config: str | None, **given: Any) -> int:  # noqa: ANN401
+    """Look at the cluster, and go on with the rollout that was left."""
+    return _go_on(config, given, is_aborting=False)
+
+
+@rollout.command()
+@reaching
+@_GOING
+def abort(*, config: str | None, **given: Any) -> int:  # noqa: ANN401
+    """Go back to where the rollout that was left began."""
+    return _go_on(config, given, is_aborting=True)
+
+
+@click.command()
+@reaching
+@_GOING
+@click.option("--hold", type=DURATION, default=0.0, metavar="TIME", help="Keep it drained for this long.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; shown to whoever finds the lock.")
+def drain(*, config: str | None, hold: float, reason: str, **given: Any) -> int:  # noqa: ANN401
+    """Announce, gate and drain, keep it so for a time, and let clients in again; the image stays."""
+    from deploytool.cli.rolling.wiring import live_options, open_bench
+    from deploytool.rollout.runner import Runner
+
+    settings, planning = read(config)
+    if given["degraded"]:
+        raise click.UsageError("without the admin contract there is nothing to drain by")
+    options = live_options(settings.where, given)
+    with open_bench(
+        options, output=given["output"], hooks=_hooks(given["hooks"]), lease_seconds=given["lease"]
+    ) as bench:
+        ending = Runner(bench.ports, _plan(planning, given), bench.journal("", reason)).drain(hold)
+    return _told(ending)
+
+
+def _go_on(config: str | None, given: Mapping[str, Any], *, is_aborting: bool) -> int:
+    from deploytool.cli.rolling.wiring import live_options, open_bench
+    from deploytool.rollout.errors import RefusedError
+    from deploytool.rollout.runner import Runner
+
+    settings, planning = read(config)
+    options = live_options(settings.where, given)
+    hooks = _hooks(given["hooks"])
+    with open_bench(
+        options, output=given["output"], hooks=hooks, lease_seconds=given["lease"], is_degraded=given["degraded"]
+    ) as bench:
+        journal = bench.lock.read()
+        if journal is None or journal.has_ended:
+            raise RefusedError("there is no rollout that was left unfinished")
+        plan = _plan(planning, {**given, "override": given["override"] or journal.override})
+        ending = Runner(bench.ports, plan, journal).resume(is_aborting=is_aborting)
+    return _told(ending)
+
+
+def _plan(planning: Planning, given: Mapping[str, Any]) -> Plan:
+    from deploytool.rollout.plan import Deadlines, DrainPolicy, Plan
+
+    deadlines = Deadlines(
+        drain=given["drain_timeout"], ready=given["ready_timeout"], reconnect=given["reconnect_timeout"]
+    )
+    told = {"message": given["message"]} if given["message"] else {}
+    return Plan(
+        calendar=planning.calendar,
+        need=planning.need,
+        override=given["override"] or "",
+        wait_seconds=given["wait"],
+        share=given["share"],
+        drain_policy=DrainPolicy(given["drain_policy"]),
+        deadlines=deadlines,
+        is_degraded=given["degraded"],
+        **told,
+    )
+
+
+def _hooks(given: Sequence[str]) -> dict[str, list[str]]:
+    from deploytool.rollout.phases import Phase
+
+    found: dict[str, list[str]] = {}
+    known = {f"{moment}-{phase.value}" for moment in _MOMENTS for phase in Phase}
+    for one in given:
+        when, equals, command = one.partition("=")
+        if when not in known or not equals or not command:
+            raise click.BadParameter(
+                f"{one!r} is no hook; write before-GATE=COMMAND or after-COMMIT=COMMAND", param_hint="--hook"
+            )
+        found.setdefault(when, []).append(command)
+    return found
+
+
+def _told(ending: Ending) -> int:
+    if ending.commands:
+        click.echo("What a person can do now:", err=True)
+        for command in ending.commands:
+            click.echo(f"  {command}", err=True)
+    return ending.exit_code

@@ -1,0 +1,1 @@
+"""When something may be done: pure, from configuration and an instant."""

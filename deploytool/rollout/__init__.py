@@ -1,0 +1,1 @@
+"""A rollout, phase by phase; knows neither Kubernetes nor HTTP."""
