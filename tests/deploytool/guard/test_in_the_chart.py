@@ -21,7 +21,7 @@ from tests.simcluster.kubectl import kubectl
 from tests.simcluster.target import Target
 from tests.simcluster_tests.manifests import DEPLOYMENT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(180)]
 
 
 def is_held(one: dict[str, Any]) -> bool:

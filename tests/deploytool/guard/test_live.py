@@ -84,6 +84,7 @@ def test_scaled_up_is_undone_with_an_event(target: Target) -> None:
     kubectl(target, "delete", "deployment", "idle", "--timeout=20s")
 
 
+@pytest.mark.slow
 def test_statefulset_is_held_too(target: Target) -> None:
     """What carries the label is guarded, and what does not is not."""
     other = idle(target) | {"metadata": {"name": "other", "labels": {"app": "idle"}}}
@@ -98,6 +99,7 @@ def test_statefulset_is_held_too(target: Target) -> None:
     assert 0 == guard.count("other")
 
 
+@pytest.mark.slow
 def test_what_was_wrong_before_is_set_right(target: Target) -> None:
     """At the start, and when the label comes."""
     bare = idle(target, replicas=2) | {"metadata": {"name": "other", "labels": {"app": "idle"}}}
@@ -158,6 +160,7 @@ def test_autoscaler_that_keeps_asking_is_named_and_not_fought_for_ever(target: T
     assert ("HorizontalPodAutoscaler", "eager") == (warned["involvedObject"]["kind"], warned["involvedObject"]["name"])
 
 
+@pytest.mark.slow
 def test_scaled_object_is_warned_of(target: Target) -> None:
     """Where KEDA is; a hundred is what it may ask for unless it says otherwise."""
     apply(target, guarded(target))
@@ -175,6 +178,7 @@ def test_scaled_object_is_warned_of(target: Target) -> None:
     assert 9 == deploytool(target, "guard", "once").returncode
 
 
+@pytest.mark.slow
 def test_lost_watch_is_taken_up_again(cluster: SimCluster, target: Target) -> None:
     """Cut, with the history forgotten."""
     apply(target, guarded(target))
@@ -187,6 +191,7 @@ def test_lost_watch_is_taken_up_again(cluster: SimCluster, target: Target) -> No
         target.wait(DEPLOYMENT, "idle", is_one)
 
 
+@pytest.mark.slow
 def test_metrics_and_liveness_are_served(target: Target) -> None:
     """On a port of its own."""
     apply(target, guarded(target, replicas=3))
@@ -205,6 +210,7 @@ def test_metrics_and_liveness_are_served(target: Target) -> None:
     assert f"slackwater_guard_holding_off{labels} 0.0" in shown
 
 
+@pytest.mark.slow
 def test_once_sets_back_and_ends(target: Target) -> None:
     """What was above one, and nothing else; with an Event."""
     apply(target, guarded(target, replicas=3), stateful(target, replicas=0))
@@ -217,6 +223,7 @@ def test_once_sets_back_and_ends(target: Target) -> None:
     assert "idle" == events_of(target, "ReplicasSetBack")["involvedObject"]["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("demand")
 def test_dry_run_changes_nothing(target: Target) -> None:
     """It says what it would do, having asked the API server; not even an Event is written."""
@@ -237,6 +244,7 @@ def test_dry_run_changes_nothing(target: Target) -> None:
     assert (before, "") == (everything(), written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -285,6 +293,7 @@ def role(rules: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("index", "verb"), [(index, verb) for index, rule in enumerate(RULES) for verb in rule["verbs"]]
 )
@@ -305,6 +314,7 @@ def test_missing_right_is_named_before_anything_is_changed(
     assert "3" == replicas(target)
 
 
+@pytest.mark.slow
 def test_watch_that_is_forbidden_meanwhile_is_said_in_words(cluster: SimCluster, target: Target) -> None:
     """The guard lives on, and hears again once it may."""
     apply(target, guarded(target), *role(RULES))
@@ -322,6 +332,7 @@ def test_watch_that_is_forbidden_meanwhile_is_said_in_words(cluster: SimCluster,
     assert 0 == guard.count("Traceback")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault("PATCH", "/scale$", 500), Fault("PATCH", "/scale$", 409),
                                    Fault("PATCH", "/scale$", 429, retry_after_seconds=1),
                                    Fault("PATCH", "/scale$", is_cut=True, is_after=True),
@@ -343,6 +354,7 @@ def test_fault_of_the_api_server_is_outlived(cluster: SimCluster, target: Target
     assert 0 == guard.count("Traceback")
 
 
+@pytest.mark.slow
 def test_guard_that_is_stopped_as_soon_as_it_has_begun_ends_in_order(target: Target) -> None:
     """Before kopf listens to signals; the block asks for the exit code."""
     apply(target, guarded(target))
@@ -353,6 +365,7 @@ def test_guard_that_is_stopped_as_soon_as_it_has_begun_ends_in_order(target: Tar
         assert 1 == guard.count("guard.stop")
 
 
+@pytest.mark.slow
 def test_port_that_is_taken_is_said(target: Target) -> None:
     """Before anything is guarded."""
     apply(target, guarded(target, replicas=3))
@@ -364,6 +377,7 @@ def test_port_that_is_taken_is_said(target: Target) -> None:
     assert "3" == replicas(target)
 
 
+@pytest.mark.slow
 def test_right_that_is_taken_away_is_said_in_words(cluster: SimCluster, target: Target) -> None:
     """In the log, in an Event, and not for ever: with the right back the count is set back."""
     apply(target, guarded(target), *role(RULES))
