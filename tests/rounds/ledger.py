@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,13 +22,11 @@ class Entry:
 
     Attributes:
         name: Different from that of every other: that of the publisher, a colon, and its number.
-        sent_at: Seconds of the loop's clock.
         acknowledged: Whether the publisher was told that it is kept.
     """
 
     name: str
     channel: str
-    sent_at: float
     acknowledged: bool = False
 
 
@@ -37,37 +35,19 @@ class Ledger:
 
     Attributes:
         entries: By their names.
-        in_flight: Those that wait for an answer.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self.in_flight: set[Entry] = set()
-        self._now = now
 
     def begin(self, name: str, channel: str) -> Entry:
         """Note that something is about to be sent."""
-        entry = self.entries[name] = Entry(name, channel, self._now())
-        self.in_flight.add(entry)
+        entry = self.entries[name] = Entry(name, channel)
         return entry
-
-    def acknowledge(self, entry: Entry) -> None:
-        """Note that it is kept."""
-        entry.acknowledged = True
-        self.in_flight.discard(entry)
-
-    def give_up(self, entry: Entry) -> None:
-        """Note that no answer came, or one that says nothing."""
-        self.in_flight.discard(entry)
 
     def cancel(self, entry: Entry) -> None:
         """Forget what was not sent after all."""
-        self.in_flight.discard(entry)
         del self.entries[entry.name]
-
-    def waits_since(self) -> float:
-        """Return for how many seconds the oldest has been waiting for its answer; 0 when none is."""
-        return self._now() - min((entry.sent_at for entry in self.in_flight), default=self._now())
 
     def acknowledged(self, channel: str) -> set[str]:
         """Return the names of what was acknowledged in a channel."""

@@ -82,13 +82,11 @@ class Publisher(ABC):
             entry = self._ledger.begin(f"{self.name}:{self._number}", self._chance.choice(self._channels))
             outcome = await self.publish(entry)
             if outcome is Outcome.ACKNOWLEDGED:
-                self._ledger.acknowledge(entry)
+                entry.acknowledged = True
                 self.answered += 1
                 async with self._progress:
                     self._progress.notify_all()
-            elif outcome is Outcome.UNANSWERED:
-                self._ledger.give_up(entry)
-            else:
+            elif outcome is Outcome.NOT_SENT:
                 self._ledger.cancel(entry)
                 await asyncio.sleep(_RETRY_SECONDS)
             # What could not be sent in time is not made up for: it would come in one heap.

@@ -17,6 +17,8 @@ from service.db.outbox import OutboxTable
 from tests.rounds.ledger import Ledger
 from tests.rounds.publishers import HttpPublisher, OutboxPublisher, Publisher, WebSocketPublisher
 from tests.rounds.subscribers import Subscriber
+from tests.rounds.witness import Moment, Witness, until_all_is_read
+from tests.support.postgres import PostgresServer
 from tests.support.process import API_KEY
 from tests.support.restarts import RestartedService
 from tests.support.service_api import figures, local_http
@@ -24,8 +26,12 @@ from tests.support.service_api import figures, local_http
 __all__ = ("Counts", "Scene")
 
 _CHANNELS = 20
-_RATE = 200.0
-_WEBSOCKETS, _BACK_ENDS, _OUTBOXES = 3, 3, 2
+# More than is to be acknowledged: each publisher waits for its answer, and makes up for nothing.
+_RATE = 264.0
+_WEBSOCKETS, _BACK_ENDS, _OUTBOXES = 4, 4, 3
+# At which moments it is looked at whether something is being committed, until it is.
+_LOOKS = 500
+_LONGEST_LOOKING_AWAY_SECONDS = 0.01
 _DEADLINE_SECONDS = 60.0
 _MARKER = "marker"
 
@@ -60,7 +66,9 @@ class Counts:
     """What happened in all rounds so far.
 
     Attributes:
-        in_flight: Rounds at whose end something was being committed: sent and not answered.
+        writing: Rounds at whose end a transaction of the service had written and not ended.
+        answered: Rounds at whose end one had been committed, and nobody had been told of it.
+        looks: How often it was looked at whether that was so.
         committed_unanswered: Rounds in which something was kept although its publisher never heard of it.
         unknown: Commits whose outcome the service did not know.
         unanswered: Publications that nobody confirmed.
@@ -69,7 +77,9 @@ class Counts:
     """
 
     rounds: int = 0
-    in_flight: int = 0
+    writing: int = 0
+    answered: int = 0
+    looks: int = 0
     committed_unanswered: int = 0
     unknown: int = 0
     unanswered: int = 0
@@ -98,7 +108,7 @@ class Scene:
         self._database_url = database_url
         self._namespaces = directory / "namespaces.json"
         self._namespaces.write_text(json.dumps({"namespaces": [_NAMESPACE]}))
-        self._ledger = Ledger(lambda: asyncio.get_running_loop().time())
+        self._ledger = Ledger()
         self._channels = [f"rounds:{number}" for number in range(_CHANNELS)]
         self._subscriber_count = subscribers
         self._subscribers: list[Subscriber] = []
@@ -176,15 +186,47 @@ class Scene:
         self.counts.acknowledged += sum(publisher.answered for publisher in self._publishers) - before
         self.counts.seconds += seconds
 
-    async def until_in_flight(self, *, at_least_seconds: float = 0.001, within_seconds: float = 0.5) -> bool:
-        """Wait until something that was sent a moment ago has not been answered yet; False when that does not come."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + within_seconds
-        while loop.time() < deadline:
-            if self._ledger.waits_since() >= at_least_seconds:
-                return True
-            await asyncio.sleep(0.0002)
-        return False
+    async def kill_during_commit(self, witness: Witness) -> None:
+        """Kill the service at a moment by chance at which a commit is under way.
+
+        At such a moment the service is stopped, and the database is asked from outside. When nothing is being
+        committed the service goes on, and there is another moment. After many in vain it is killed all the same.
+        """
+        service, moment = self.service, None
+        for _ in range(_LOOKS):
+            self.counts.looks += 1
+            await service.freeze()
+            moment = await witness.look(service.process.pid)
+            if moment is not None:
+                break
+            service.thaw()
+            await asyncio.sleep(self.chance.uniform(0.0, _LONGEST_LOOKING_AWAY_SECONDS))
+        if moment is Moment.WRITING:
+            self.counts.writing += 1
+        elif moment is Moment.ANSWERED:
+            await until_all_is_read(service.process.port)
+            tops = await witness.tops()
+            self.counts.answered += any(top > self._told(channel) for channel, top in tops.items())
+        await service.kill()
+
+    async def stop_during_statement(self, server: PostgresServer) -> None:
+        """Stop Postgres at a moment by chance at which it works on a statement; most of them are appends.
+
+        At such a moment it is paused, and looked at. After many moments in vain it is stopped all the same.
+        """
+        for _ in range(_LOOKS):
+            self.counts.looks += 1
+            await asyncio.to_thread(server.pause)
+            # As what an append counts there; what the applications of the outbox do is another word.
+            if "SELECT" in await asyncio.to_thread(server.at_work):
+                break
+            await asyncio.to_thread(server.resume)
+            await asyncio.sleep(self.chance.uniform(0.0, _LONGEST_LOOKING_AWAY_SECONDS))
+        await asyncio.to_thread(server.stop_where_it_stands)
+
+    def _told(self, channel: str) -> int:
+        """Return the highest offset of a channel that any subscriber has heard of; 0 for none."""
+        return max((subscriber.seen[-1].offset for subscriber in self._of(channel) if subscriber.seen), default=0)
 
     async def until_answered(self) -> None:
         """Wait until every publisher was acknowledged once more: the service is back for all of them."""
@@ -231,7 +273,7 @@ class Scene:
             headers={"X-API-Key": API_KEY},
             timeout=_DEADLINE_SECONDS,
         )
-        self._ledger.acknowledge(entry)
+        entry.acknowledged = True
         return int(answer.json()["result"]["offset"])
 
     def _of(self, channel: str) -> Iterator[Subscriber]:
@@ -261,7 +303,8 @@ class Scene:
         return (
             f"{counts.rounds} rounds, {len(self._ledger.entries)} publications, before the ends"
             f" {counts.acknowledged / counts.seconds:.0f} acknowledged a second, {counts.unanswered} unanswered,"
-            f" {counts.kept} of them kept; in {counts.in_flight} rounds something was being committed at the end, in"
+            f" {counts.kept} of them kept; at the end of {counts.writing} rounds a transaction was writing, of"
+            f" {counts.answered} one was committed and nobody told, after {counts.looks} looks; in"
             f" {counts.committed_unanswered} something was kept without an answer; {counts.unknown} unknown outcomes;"
             f" {sum(subscriber.recoveries for subscriber in self._subscribers)} recoveries"
         )

@@ -11,14 +11,10 @@ from tests.rounds.ledger import Ledger, Seen
 
 def ledger() -> Ledger:
     """Two publishers, with one publication that nobody confirmed."""
-    found = Ledger(lambda: 0.0)
+    found = Ledger()
     for name in ("a:1", "b:1", "a:2", "a:3"):
-        entry = found.begin(name, "news:a")
-        if name == "a:2":
-            found.give_up(entry)
-        else:
-            found.acknowledge(entry)
-    found.acknowledge(found.begin("elsewhere:1", "news:b"))
+        found.begin(name, "news:a").acknowledged = name != "a:2"
+    found.begin("elsewhere:1", "news:b").acknowledged = True
     return found
 
 

@@ -67,9 +67,13 @@ _SETTINGS: Final = {
     "wal_level": "minimal",
     "autovacuum": "off",
     "jit": "off",
+    "track_activity_query_size": "16384",
     "log_line_prefix": "%m [%p] %a ",
 }
-"""Small, and with the promises of a commit as they are by default: fsync, full_page_writes, synchronous_commit."""
+"""Small, and with the promises of a commit as they are by default: fsync, full_page_writes, synchronous_commit.
+
+Statements are seen by a superuser at their full length.
+"""
 
 _STOP_SIGNALS: Final = {
     "smart": signal.SIGTERM,
@@ -183,6 +187,25 @@ class PostgresServer:
         for member in self._family():
             with suppress(psutil.NoSuchProcess):
                 member.resume()
+
+    def at_work(self) -> list[str]:
+        """Return what the sessions of the owner are at, as ``ps`` shows it: ``SELECT``, say. Not of idle ones."""
+        found = []
+        for member in self._family():
+            with suppress(psutil.NoSuchProcess):
+                found.append(" ".join(member.cmdline()).strip())
+        titles = (title.partition(f"postgres: {USER} ")[2] for title in found)
+        states = (title.partition(") ")[2] for title in titles if title)
+        return [state for state in states if state and not state.startswith("idle")]
+
+    def stop_where_it_stands(self) -> None:
+        """End a paused server as ``-m immediate`` does, before any process of it has gone on."""
+        family = self._family()
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.send_signal(_STOP_SIGNALS["immediate"])
+        self.resume()
+        self.stop("immediate")
 
     def sql(self, *statements: str, database: str = _SUPERUSER) -> list[list[str]]:
         """Run statements as the superuser, each for itself, and return the rows of all of them as text."""

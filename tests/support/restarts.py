@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from pathlib import Path
 
 import httpx
 
@@ -17,6 +18,7 @@ from tests.support.service_api import local_http
 __all__ = ("RestartedService",)
 
 _READY_SECONDS = 60.0
+_FREEZE_SECONDS = 10.0
 # Below the range from which the system takes ports by itself, so that it stays free while nobody serves.
 _PORTS = range(32_000, 32_700)
 
@@ -58,6 +60,18 @@ class RestartedService:
         await self.process.wait()
         await self._stack.aclose()
 
+    async def freeze(self) -> None:
+        """Stop every thread of it where it stands."""
+        self.process.signal(signal.SIGSTOP)
+        async with asyncio.timeout(_FREEZE_SECONDS):
+            # A signal takes its time to arrive, longest at a thread that waits for the disk.
+            while not _stands_still(self.process.pid):  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0)
+
+    def thaw(self) -> None:
+        """Let it go on after ``freeze``."""
+        self.process.signal(signal.SIGCONT)
+
     async def until_ready(self) -> None:
         """Wait until it says that it serves."""
         try:
@@ -72,6 +86,13 @@ class RestartedService:
             return (await http.get(f"{self.process.url}/api/health/ready")).is_success
         except httpx.HTTPError:
             return False
+
+
+def _stands_still(pid: int) -> bool:
+    # The state comes behind the name, which is in parentheses and may hold anything.
+    return all(
+        task.read_text().rpartition(")")[2].split()[0] == "T" for task in Path(f"/proc/{pid}/task").glob("*/stat")
+    )
 
 
 def _free_port() -> int:

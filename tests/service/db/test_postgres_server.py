@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -61,6 +62,39 @@ def test_server_can_be_paused(own_postgres_server: PostgresServer) -> None:
     own_postgres_server.resume()
 
     assert [["1"]] == own_postgres_server.sql("SELECT 1")
+
+
+async def test_paused_server_can_be_stopped_in_a_statement(own_postgres_server: PostgresServer) -> None:
+    """Which it then never ends, and whose outcome nobody is told."""
+    server = own_postgres_server
+    connection = await asyncpg.connect(server.dsn())
+
+    assert [] == server.at_work()
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        outcome = tasks.create_task(_outcome(connection, "SELECT pg_sleep(600)"))
+        while "SELECT" not in await asyncio.to_thread(server.at_work):
+            pass
+        await asyncio.to_thread(server.pause)
+
+        assert ["SELECT"] == server.at_work()
+
+        await asyncio.to_thread(server.stop_where_it_stands)
+
+    assert isinstance(outcome.result(), (asyncpg.PostgresError, OSError))
+    assert not server.is_running
+
+    server.start()
+
+    assert [["1"]] == server.sql("SELECT 1")
+
+
+async def _outcome(connection: asyncpg.Connection[asyncpg.Record], statement: str) -> Exception | None:
+    try:
+        await connection.execute(statement)
+    except (asyncpg.PostgresError, OSError) as error:
+        return error
+    return None
 
 
 def test_promises_of_a_commit_are_those_of_a_default_server(postgres_server: PostgresServer) -> None:
