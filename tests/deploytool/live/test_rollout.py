@@ -59,10 +59,17 @@ class _Outside:
 
     def main(self) -> None:
         try:
-            asyncio.run(self._run())
+            asyncio.run(self._to_the_end())
         except BaseException as error:  # noqa: BLE001 - told to the test
             self.failure = error
             self.connected.set()
+
+    async def _to_the_end(self) -> None:
+        await self._run()
+        # A stock client that is disconnected closes its socket in a task of its own.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=10)
 
     async def _run(self) -> None:
         async with AsyncExitStack() as stack:
