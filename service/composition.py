@@ -138,7 +138,7 @@ def create_instance(
         kept = _keep(settings, outside, database, (memory, tenure, succession, organizations, background))
         streams = RoutedStreams(memory, kept.streams)
         on_end.append(kept.streams.reset)
-    publisher = Publisher(streams, broker, observer, may_publish=succession.may_serve)
+    publisher = Publisher(streams, broker, observer, may_publish=succession.may_serve, rooms=hub.rooms)
     channels.connect(publisher, settings.namespaces, background)
     limits = settings.limits
     context = Context(

@@ -11,7 +11,7 @@ from service.errors import NotCommitted
 from service.realtime.ports import Broker, Draft, Event, EventKind, Observer, StreamStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from service.core.namespaces import Channel
     from service.core.stream import Position, Publication
@@ -24,17 +24,26 @@ class Publisher:
 
     Args:
         may_publish: Whether this instance may take publications at this moment; always unless told otherwise.
+        rooms: Names of the channels that somebody here is in, or is about to join. Where the broker reaches nobody
+            else, what is published in another one is not sent at all; None sends everything.
     """
 
-    __slots__ = ("_broker", "_may_publish", "_observer", "_store")
+    __slots__ = ("_broker", "_may_publish", "_observer", "_rooms", "_store")
 
     def __init__(
-        self, store: StreamStore, broker: Broker, observer: Observer, *, may_publish: Callable[[], bool] | None = None
+        self,
+        store: StreamStore,
+        broker: Broker,
+        observer: Observer,
+        *,
+        may_publish: Callable[[], bool] | None = None,
+        rooms: Container[str] | None = None,
     ) -> None:
         self._store = store
         self._broker = broker
         self._observer = observer
         self._may_publish = may_publish or Tenure.always().holds
+        self._rooms = None if broker.reaches_others else rooms
         store.use(self.deliver)
 
     async def publish(self, channel: Channel, draft: Draft) -> Position | None:
@@ -57,6 +66,8 @@ class Publisher:
 
     def deliver(self, channel: str, publication: Publication, epoch: str) -> None:
         """Send a publication on its way to the hub; the store calls it, as `StreamStore.use` says."""
-        body = codec.publication(publication)
-        self._broker.publish(Event(EventKind.PUBLICATION, channel, publication.offset, epoch, body))
+        # Who joins later reads it from the stream.
+        if self._rooms is None or channel in self._rooms:
+            body = codec.publication(publication)
+            self._broker.publish(Event(EventKind.PUBLICATION, channel, publication.offset, epoch, body))
         self._observer.published(len(publication.data))

@@ -11,6 +11,8 @@ import tempfile
 import time
 from statistics import quantiles
 
+import uvloop
+
 from service.app import build
 from service.core.codes import Error
 from service.core.namespaces import Channel
@@ -77,4 +79,4 @@ async def _main(url: str, how: str, seconds: float, number: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))
+    uvloop.run(_main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))

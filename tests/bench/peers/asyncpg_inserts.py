@@ -10,6 +10,7 @@ import sys
 import time
 
 import asyncpg
+import uvloop
 
 from tests.bench.load.publisher import DATA
 
@@ -40,4 +41,4 @@ async def _main(url: str, seconds: float, connections: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])))
+    uvloop.run(_main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])))

@@ -3,10 +3,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from typing_extensions import override
 
+from service.core.namespaces import Channel, Namespace
 from service.core.stream import Position
-from service.realtime.ports import Event, EventKind
+from service.realtime.memory_streams import MemoryStreams
+from service.realtime.ports import Broker, Draft, Event, EventKind
+from service.realtime.publisher import Publisher
+from tests.support.observer import RecordingObserver
 from tests.support.world import World
+
+ROOM = Channel("room", Namespace(history_size=10, history_ttl=60.0))
 
 
 @pytest.fixture
@@ -50,3 +57,35 @@ def test_events_keep_the_order_of_their_offsets(world: World) -> None:
         world.publish("kept:a")
 
     assert [1, 2, 3, 4, 5] == [event.offset for event in world.broker.waiting]
+
+
+class _Broker(Broker):
+    def __init__(self, *, reaches_others: bool) -> None:
+        self.reaches_others = reaches_others
+        self.events: list[Event] = []
+
+    @override
+    def publish(self, event: Event) -> None:
+        self.events.append(event)
+
+
+@pytest.mark.parametrize(
+    ("reaches_others", "rooms", "sent"),
+    [
+        pytest.param(False, {"room"}, 1, id="somebody is in it"),
+        pytest.param(False, set(), 0, id="nobody is"),
+        pytest.param(True, set(), 1, id="somebody elsewhere may be"),
+        pytest.param(False, None, 1, id="nobody knows"),
+    ],
+)
+async def test_sends_what_somebody_may_hear(reaches_others: bool, rooms: set[str] | None, sent: int) -> None:  # noqa: FBT001
+    """What nobody hears is kept all the same, and counted."""
+    streams = MemoryStreams(now=lambda: 0.0, new_epoch=lambda: "epoch")
+    broker, observer = _Broker(reaches_others=reaches_others), RecordingObserver()
+    publisher = Publisher(streams, broker, observer, rooms=rooms)
+
+    position = await publisher.publish(ROOM, Draft(b"1"))
+
+    assert position is not None
+    assert sent == len(broker.events)
+    assert 1 == position.offset == len((await streams.read(ROOM, after=0, limit=9)).items)
