@@ -18,7 +18,7 @@ from tests.support.process import ServiceProcess
 from tests.support.restarts import RestartedService
 from tests.support.service_api import api
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.xdist_group("rounds")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("rounds")]
 
 _RESTARTS = 3
 _NAMESPACE = {
