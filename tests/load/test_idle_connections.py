@@ -18,7 +18,7 @@ from tests.support.stock_client import stock_client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 
 _CONNECTIONS = 10_000
 _DESCRIPTORS = 10_200

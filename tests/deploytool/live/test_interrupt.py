@@ -14,7 +14,7 @@ import pytest
 from tests.deploytool.live.release import ADA, NAME, Release
 from tests.simcluster.images import ROOT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
 
 _SECONDS = 15.0
 _WAITING = "waiting until the burst of messages is forgotten"
