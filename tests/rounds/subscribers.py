@@ -12,7 +12,10 @@ from centrifuge import (
     DisconnectedContext,
     PublicationContext,
     SubscribedContext,
+    SubscribingContext,
+    SubscriptionErrorContext,
     SubscriptionEventHandler,
+    UnsubscribedContext,
 )
 
 from tests.rounds.ledger import Seen
@@ -47,6 +50,7 @@ class Subscriber(SubscriptionEventHandler):
         recoveries: How often it came back and had missed nothing.
         losses: How often it was told that something is lost.
         closes: Codes with which its connection ended.
+        troubles: What its subscription was refused with, and what ended it.
     """
 
     def __init__(self, url: str, token: str, channel: str) -> None:
@@ -54,6 +58,7 @@ class Subscriber(SubscriptionEventHandler):
         self.seen: list[Seen] = []
         self.recoveries = 0
         self.losses = 0
+        self.troubles: list[str] = []
         self._connection = _Connection()
         self._subscribed = asyncio.Event()
         self._awaited = 0
@@ -76,10 +81,10 @@ class Subscriber(SubscriptionEventHandler):
     async def start(self) -> None:
         """Connect, and return when subscribed."""
         await self._client.connect()
-        subscription = self._client.new_subscription(
+        self._subscription = self._client.new_subscription(
             self.channel, events=self, recoverable=True, positioned=True, min_resubscribe_delay=0.05
         )
-        await subscription.subscribe()
+        await self._subscription.subscribe()
         async with asyncio.timeout(_DEADLINE_SECONDS):
             await self._subscribed.wait()
 
@@ -98,7 +103,11 @@ class Subscriber(SubscriptionEventHandler):
                 await self._reached.wait()
         except TimeoutError:
             top = self.seen[-1] if self.seen else None
-            raise AssertionError(f"{self.channel}: waited for {offset}, got as far as {top}") from None
+            raise AssertionError(
+                f"{self.channel}: waited for {offset}, got as far as {top}; connection {self._client.state.value},"
+                f" closes {self.closes}, subscription {self._subscription.state.value},"
+                f" recoveries {self.recoveries}, losses {self.losses}, troubles {self.troubles}"
+            ) from None
 
     async def on_subscribed(self, context: SubscribedContext) -> None:
         """Count how it came back."""
@@ -106,6 +115,18 @@ class Subscriber(SubscriptionEventHandler):
             self.recoveries += context.recovered
             self.losses += not context.recovered
         self._subscribed.set()
+
+    async def on_subscribing(self, context: SubscribingContext) -> None:
+        """Write down what it was that ended."""
+        self.troubles.append(f"{context.code} {context.reason}")
+
+    async def on_unsubscribed(self, context: UnsubscribedContext) -> None:
+        """Write down why it gave up."""
+        self.troubles.append(f"unsubscribed: {context.code} {context.reason}")
+
+    async def on_error(self, context: SubscriptionErrorContext) -> None:
+        """Write down why it was refused."""
+        self.troubles.append(f"error: {context.code} {context.error}")
 
     async def on_publication(self, context: PublicationContext) -> None:
         """Write it down."""
