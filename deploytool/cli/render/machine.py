@@ -230,7 +230,6 @@ def as_sarif(report: Report) -> str:
     results = [one for index, result in enumerate(report.results) for one in _sarif_results(index, result)]
     driver = {
         "name": "deploytool",
-        "informationUri": "https://pypi.org/project/slackwater/",
         "rules": [_sarif_rule(item) for item in items],
     }
     run = {
