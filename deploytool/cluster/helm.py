@@ -27,6 +27,7 @@ from deploytool.cluster.resources import SECRETS
 from deploytool.cluster.retrying import transient
 from deploytool.cluster.workload import Switch
 from deploytool.rollout.errors import PhaseError, RefusedError, TransientError
+from deploytool.rollout.ports import Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -99,7 +100,7 @@ class HelmSwitch(Switch):
         return sorted((int(one.get("version") or 0), str(one.get("status"))) for one in labels)
 
     @override
-    def preflight(self, image: str) -> Sequence[str]:
+    def preflight(self, image: str) -> Proposal:
         revision = self.revision()
         if self._binary() is None and find_spec(_SDK) is None:
             raise RefusedError(
@@ -111,7 +112,7 @@ class HelmSwitch(Switch):
         with self._chart_folder(revision) as chart:
             self._require_chart(chart)
         by = "helm" if self._binary() is not None else "helm-python-sdk"
-        return (f"{pending}helm upgrade {self._release} from revision {revision} by {by}: image -> {image}",)
+        return Proposal((f"{pending}helm upgrade {self._release} from revision {revision} by {by}: image -> {image}",))
 
     def _require_chart(self, chart: str) -> None:
         if not (Path(chart) / "Chart.yaml").is_file() and not Path(chart).is_file():

@@ -13,7 +13,7 @@ from deploytool.cluster.lease import LEASES, lease_name
 from deploytool.cluster.resources import DEPLOYMENTS, PODS, SERVICES, Resource
 from deploytool.cluster.retrying import transient
 from deploytool.rollout import errors
-from deploytool.rollout.ports import Workload, WorkloadState
+from deploytool.rollout.ports import Proposal, Workload, WorkloadState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,8 +43,8 @@ class Switch(Protocol):
         """Field manager that it writes as."""
         ...
 
-    def preflight(self, image: str) -> Sequence[str]:
-        """Return what it would do, each a line; raises when it could not."""
+    def preflight(self, image: str) -> Proposal:
+        """Return what it would do; raises when it could not."""
         ...
 
     def switch(self, journal: Journal) -> str:
@@ -138,7 +138,7 @@ class KubernetesWorkload(Workload):
         return ""
 
     @override
-    def preflight(self, image: str) -> Sequence[str]:
+    def preflight(self, image: str) -> Proposal:
         with transient():
             deployment = self._cluster.get(DEPLOYMENTS, self._name)
         self._require_rights()
@@ -160,13 +160,13 @@ class KubernetesWorkload(Workload):
             return self._switch.preflight(image)
         return self._dry_run(deployment, image)
 
-    def _dry_run(self, deployment: Mapping[str, Any], image: str) -> Sequence[str]:
+    def _dry_run(self, deployment: Mapping[str, Any], image: str) -> Proposal:
         try:
             with transient():
                 after = self._cluster.patch(DEPLOYMENTS, self._name, _patch(deployment, image), dry_run=True)
         except RefusedError as error:
             raise errors.RefusedError(f"the cluster would refuse it: {error}") from error
-        return tuple(_difference(deployment["spec"], after["spec"], "spec"))
+        return Proposal(tuple(_difference(deployment["spec"], after["spec"], "spec")), after["spec"]["template"])
 
     def _require_rights(self) -> None:
         missing = []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from deploytool.rollout.journal import Journal
     from deploytool.rollout.phases import Phase
@@ -20,8 +20,11 @@ __all__ = (
     "Mark",
     "Operator",
     "Ports",
+    "Proposal",
+    "Records",
     "Service",
     "Serving",
+    "Trial",
     "View",
     "Workload",
     "WorkloadState",
@@ -83,6 +86,19 @@ class WorkloadState:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a switch would do.
+
+    Attributes:
+        changes: Each a line, for people.
+        pod: Template of the pod that would be asked for, as in the workload: ``metadata`` and ``spec``.
+    """
+
+    changes: Sequence[str]
+    pod: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Workload(Protocol):
     """The workload. Methods raise `TransientError` for what may work in a moment, another error for what will not."""
 
@@ -90,8 +106,8 @@ class Workload(Protocol):
         """Look."""
         ...
 
-    def preflight(self, image: str) -> Sequence[str]:
-        """Return what a switch to an image would change, each a line; nothing is changed.
+    def preflight(self, image: str) -> Proposal:
+        """Return what a switch to an image would do; nothing is changed.
 
         Raises:
             RefusedError: It would not work.
@@ -116,6 +132,41 @@ class Workload(Protocol):
 
     def commands(self, journal: Journal) -> Sequence[str]:
         """Return commands by which a person looks, and goes back."""
+        ...
+
+
+class Trial(Protocol):
+    """A pod that lives for a moment: is the image there, does it start, can its migrations be gone back from?"""
+
+    def run(self, journal: Journal, pod: Mapping[str, Any], pause: Callable[[float], None]) -> Sequence[str]:
+        """Try the new image where the old one runs, and return what was seen, each a line.
+
+        Args:
+            journal: Of the rollout.
+            pod: Template of the pod that the switch would ask for.
+            pause: Waits.
+
+        Raises:
+            RefusedError: It would not work.
+            TransientError: It could not be tried.
+        """
+        ...
+
+    def sweep(self) -> None:
+        """Remove what was left by whoever was killed; never raises."""
+        ...
+
+
+class Records(Protocol):
+    """What is kept of rollouts that are over, for whoever checks the release later."""
+
+    def store(self, journal: Journal, *, is_drill: bool) -> str:
+        """Keep it, and return its name.
+
+        Args:
+            journal: Of a rollout that has ended.
+            is_drill: It went back because that was to be practised.
+        """
         ...
 
 
@@ -332,7 +383,12 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All of it."""
+    """All of it.
+
+    Attributes:
+        trial: None where no pod may be tried.
+        records: None where nothing is kept.
+    """
 
     clock: Clock
     workload: Workload
@@ -342,3 +398,5 @@ class Ports:
     hooks: Hooks
     operator: Operator
     view: View
+    trial: Trial | None = None
+    records: Records | None = None

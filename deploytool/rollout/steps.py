@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deploytool.rollout.journal import Journal
     from deploytool.rollout.keeper import Keeper
     from deploytool.rollout.plan import Plan
-    from deploytool.rollout.ports import Mark, Ports, WorkloadState
+    from deploytool.rollout.ports import Mark, Ports, Proposal, WorkloadState
 
 __all__ = ("Steps", "drift")
 
@@ -76,10 +76,22 @@ class Steps:
             serving = self._status()
             if serving.phase != _ADMITS:
                 raise RefusedError(f"the service is {serving.phase} and has to be {_ADMITS}: who gates or drains it?")
-        changes = self._keeper.attempt("the dry run", lambda: self._ports.workload.preflight(journal.new))
-        for line in changes:
+        proposal = self._keeper.attempt("the dry run", lambda: self._ports.workload.preflight(journal.new))
+        for line in proposal.changes:
             self._show(Phase.PREFLIGHT, "note", line)
-        return f"{len(changes)} changes, from {journal.old} to {journal.new}"
+        self._try_out(journal, proposal)
+        return f"{len(proposal.changes)} changes, from {journal.old} to {journal.new}"
+
+    def _try_out(self, journal: Journal, proposal: Proposal) -> None:
+        trial = self._ports.trial
+        if trial is None:
+            self._show(Phase.PREFLIGHT, "note", "the new image is not tried first")
+            return
+        trial.sweep()
+        pod = proposal.pod
+        seen = self._keeper.attempt("trying the image", lambda: trial.run(journal, pod, self._keeper.wait))
+        for line in seen:
+            self._show(Phase.PREFLIGHT, "note", line)
 
     def announce(self, journal: Journal) -> tuple[Journal, str]:
         """Tell clients, and go on telling them."""

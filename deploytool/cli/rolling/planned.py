@@ -80,7 +80,7 @@ def _tried(bench: Bench, journal: Journal) -> tuple[list[str], list[str], int]:
     if journal.new == journal.old:
         return [], [f"{journal.workload} runs {journal.new} already"], RefusedError.exit_code
     try:
-        return [*bench.ports.workload.preflight(journal.new)], [], 0
+        return [*bench.ports.workload.preflight(journal.new).changes], [], 0
     except DeploytoolError as error:
         return [], [str(error)], error.exit_code
 

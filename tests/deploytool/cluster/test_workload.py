@@ -74,7 +74,7 @@ def _deployment() -> dict[str, Any]:
     }
 
 
-def _until(cluster: Cluster, workload: KubernetesWorkload, is_wanted: Callable[[Any], bool]) -> Any:  # noqa: ANN401
+def _until(cluster: Cluster, workload: KubernetesWorkload, is_wanted: Callable[[Any], bool]) -> Any:  # noqa: ANN401 - objects as the API server has them
     """Look until it is as wanted; the cluster answers slowly enough for this not to be a busy loop."""
     began = cluster.clock.now()
     while not is_wanted(state := workload.observe()):
@@ -87,13 +87,13 @@ def test_image_is_switched_and_restored(cluster: Cluster) -> None:
     workload = KubernetesWorkload(cluster, "web", _Clock())
     _until(cluster, workload, lambda state: state.is_serving("idle:1"))
 
-    changes = workload.preflight("idle:2")
+    changes = workload.preflight("idle:2").changes
     done = workload.switch(_JOURNAL)
     seen: list[int] = []
     state = _until(
         cluster,
         workload,
-        lambda state: seen.append(len(state.pods) + state.terminating) or state.is_serving("idle:2"),  # type: ignore[func-returns-value]
+        lambda state: seen.append(len(state.pods) + state.terminating) or state.is_serving("idle:2"),  # type: ignore[func-returns-value]  # a stand-in with the methods that are called
     )
 
     assert "patched idle:1 to idle:2" == done
@@ -229,7 +229,7 @@ def test_release_that_is_pending_is_brought_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A Helm that was killed over it left it so; anything else is left alone."""
-    switch = HelmSwitch(_Records(*records), "live")  # type: ignore[arg-type]
+    switch = HelmSwitch(_Records(*records), "live")  # type: ignore[arg-type]  # a stand-in with the methods that are called
     ran: list[Any] = []
     monkeypatch.setattr(switch, "_run", lambda command, **more: ran.append((command, more)))
     monkeypatch.setattr(switch, "_binary", lambda: "/usr/bin/helm")
@@ -244,7 +244,7 @@ def test_release_that_is_pending_is_brought_back(
 
 def test_package_runs_as_helm(monkeypatch: pytest.MonkeyPatch) -> None:
     """The field manager is the name of the process."""
-    switch = HelmSwitch(_Records((1, "deployed")), "live", kubeconfig="/k")  # type: ignore[arg-type]
+    switch = HelmSwitch(_Records((1, "deployed")), "live", kubeconfig="/k")  # type: ignore[arg-type]  # a stand-in with the methods that are called
     ran: list[Any] = []
     monkeypatch.setattr(switch, "_run", lambda command, **more: ran.append((command, more)))
     monkeypatch.setattr(switch, "_binary", lambda: None)

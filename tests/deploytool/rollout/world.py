@@ -18,6 +18,7 @@ from deploytool.rollout.ports import (
     Mark,
     Operator,
     Ports,
+    Proposal,
     Service,
     Serving,
     View,
@@ -243,11 +244,11 @@ class _Workload(_Part, Workload):
         return self._world.running != self._world.image
 
     @override
-    def preflight(self, image: str) -> Sequence[str]:
+    def preflight(self, image: str) -> Proposal:
         self._process.call("preflight")
         if image == "web:gone":
             raise RefusedError("image web:gone cannot be pulled")
-        return (f"image: {self._world.image} -> {image}",)
+        return Proposal((f"image: {self._world.image} -> {image}",))
 
     @override
     def switch(self, journal: Journal) -> str:
