@@ -82,7 +82,7 @@ def serve(workers: int = 1) -> None:
 @click.option("--algorithm", type=click.Choice(["HS256", "HS384", "HS512"]), default="HS256", show_default=True)
 def token(user: str, channel: str | None, expires: int, algorithm: str) -> None:
     """Print a token signed with TOKEN_HMAC_SECRET."""
-    from service.auth.tokens import issue  # noqa: PLC0415
+    from service.auth.tokens import issue  # noqa: PLC0415 - slow to import
 
     secret = os.environ.get("TOKEN_HMAC_SECRET", "")
     if not secret:
@@ -122,7 +122,7 @@ def migrate(*, check: bool, wait: float) -> None:
     other. Exits with 3 when a person has to change something first, and with 4 when the database cannot be reached.
     """
     from service.db import migrate as migrations  # noqa: PLC0415 - the drivers are slow to import
-    from service.db import schema  # noqa: PLC0415
+    from service.db import schema  # noqa: PLC0415 - slow to import
 
     async def work(database: Database) -> int:
         if not check:
@@ -163,7 +163,7 @@ def new_epoch() -> None:
 def _on_database(work: Callable[[Database], Awaitable[int]], *, wait_seconds: float) -> NoReturn:
     """Do something with the database of the environment, and exit with what it returns."""
     from service.db.database import Database  # noqa: PLC0415 - the drivers are slow to import
-    from service.settings import load_database  # noqa: PLC0415
+    from service.settings import load_database  # noqa: PLC0415 - slow to import
 
     try:
         database = Database.of(load_database(os.environ))
@@ -199,7 +199,7 @@ async def _retry(work: Callable[[Database], Awaitable[int]], database: Database,
 
 
 def _load(environ: dict[str, str]) -> Settings:
-    from service.settings import load  # noqa: PLC0415
+    from service.settings import load  # noqa: PLC0415 - slow to import
 
     try:
         return load(environ, secret=SystemIds().secret)

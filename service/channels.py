@@ -126,7 +126,7 @@ class Channels(ChannelsPlugin):
         draft, targets = self._prepare(data, channels)
         await self._publish(draft, targets)
 
-    def _prepare(self, data: Any, channels: str | Iterable[str]) -> tuple[Draft, list[Channel]]:  # noqa: ANN401
+    def _prepare(self, data: Any, channels: str | Iterable[str]) -> tuple[Draft, list[Channel]]:  # noqa: ANN401 - whatever can be encoded as JSON
         if not self._is_connected:
             raise RuntimeError("the service has not started yet: publish from a handler or after start-up")
         body = codec.compact(self.encode_data(data))
@@ -137,7 +137,7 @@ class Channels(ChannelsPlugin):
             channel = self._namespaces.resolve(name)
             if isinstance(channel, Error):
                 # The type says that it is no channel; to the caller it is the value that is wrong.
-                raise ValueError(f"cannot publish to {name!r}: {channel.message}")  # noqa: TRY004
+                raise ValueError(f"cannot publish to {name!r}: {channel.message}")  # noqa: TRY004 - to the caller the value is wrong, not its type
             targets.append(channel)
         return Draft(body), targets
 

@@ -204,7 +204,7 @@ def _config(
         http=protocol,
         # Upgrades go to our own protocol, which `HttpProtocol` starts itself; uvicorn only asks whether there is one.
         ws="websockets-sansio" if door is not None else "none",
-        lifespan=lifespan,  # type: ignore[arg-type]
+        lifespan=lifespan,  # type: ignore[arg-type]  # one of the words that uvicorn takes
         loop="auto",
         backlog=4096,
         access_log=False,

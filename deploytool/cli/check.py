@@ -136,7 +136,7 @@ def check(  # noqa: PLR0913  # options are many
     _refuse_contradictions(offline=offline, probe=probe, paths=paths, names=names, wait=wait, load=bool(live["load"]))
     plan = checking.plan(config, select, skip)
     if offline:
-        look: Callable[[], Iterator[Any]] = lambda: checking.offline(paths, names, values, assignments)  # noqa: E731
+        look: Callable[[], Iterator[Any]] = lambda: checking.offline(paths, names, values, assignments)  # noqa: E731 - the other branch assigns one too
     else:
         look = _live(plan, probe=probe, name=names[0] if names else "", live=live)
     return checking.run(plan, look, checking.Printing(output, output_file, is_strict=strict, wait_seconds=wait))

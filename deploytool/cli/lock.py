@@ -19,7 +19,7 @@ def lock() -> None:
 @lock.command()
 @reaching
 @click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", show_default=True)
-def status(*, config: str | None, output: str, **given: Any) -> None:  # noqa: ANN401
+def status(*, config: str | None, output: str, **given: Any) -> None:  # noqa: ANN401 - click hands on what its options hold
     """Show who holds it, and what the rollout did so far."""
     from deploytool.cli.rolling.planned import recorded
     from deploytool.cli.rolling.wiring import live_options, open_release
@@ -34,7 +34,7 @@ def status(*, config: str | None, output: str, **given: Any) -> None:  # noqa: A
 @lock.command()
 @reaching
 @click.option("--reason", required=True, metavar="TEXT", help="Why; goes on record.")
-def release(*, config: str | None, reason: str, **given: Any) -> None:  # noqa: ANN401
+def release(*, config: str | None, reason: str, **given: Any) -> None:  # noqa: ANN401 - click hands on what its options hold
     """Take the lock away by force. Whoever holds it stops at the next step; what was done stays done.
 
     Where a rollout was left unfinished, `deploytool rollout abort` is the better way: it also goes back.

@@ -62,7 +62,7 @@ def run(
     reason: str,
     skip: tuple[str, ...],
     no_check: bool,
-    **given: Any,  # noqa: ANN401
+    **given: Any,  # noqa: ANN401 - click hands on what its options hold
 ) -> int:
     """Announce, gate, drain, switch, prove, and see clients come back; go back when any of that fails.
 
@@ -97,7 +97,7 @@ def run(
 @reaching
 @_CHOOSING
 @_GOING
-def plan(*, config: str | None, image: str, chart: str, skip: tuple[str, ...], no_check: bool, **given: Any) -> int:  # noqa: ANN401
+def plan(*, config: str | None, image: str, chart: str, skip: tuple[str, ...], no_check: bool, **given: Any) -> int:  # noqa: ANN401 - click hands on what its options hold
     """Show what a rollout would do, when, and why it may not start; changes nothing."""
     from deploytool.cli.rolling.planned import planned
     from deploytool.cli.rolling.wiring import live_options, open_bench
@@ -115,7 +115,7 @@ def plan(*, config: str | None, image: str, chart: str, skip: tuple[str, ...], n
 @rollout.command()
 @reaching
 @click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", show_default=True)
-def status(*, config: str | None, output: str, **given: Any) -> None:  # noqa: ANN401
+def status(*, config: str | None, output: str, **given: Any) -> None:  # noqa: ANN401 - click hands on what its options hold
     """Show how far a rollout is, or how the last one ended."""
     from deploytool.cli.rolling.planned import recorded
     from deploytool.cli.rolling.wiring import live_options, open_release
@@ -130,7 +130,7 @@ def status(*, config: str | None, output: str, **given: Any) -> None:  # noqa: A
 @rollout.command()
 @reaching
 @_GOING
-def resume(*, config: str | None, **given: Any) -> int:  # noqa: ANN401
+def resume(*, config: str | None, **given: Any) -> int:  # noqa: ANN401 - click hands on what its options hold
     """Look at the cluster, and go on with the rollout that was left."""
     return _go_on(config, given, is_aborting=False)
 
@@ -138,7 +138,7 @@ def resume(*, config: str | None, **given: Any) -> int:  # noqa: ANN401
 @rollout.command()
 @reaching
 @_GOING
-def abort(*, config: str | None, **given: Any) -> int:  # noqa: ANN401
+def abort(*, config: str | None, **given: Any) -> int:  # noqa: ANN401 - click hands on what its options hold
     """Go back to where the rollout that was left began."""
     return _go_on(config, given, is_aborting=True)
 
@@ -148,7 +148,7 @@ def abort(*, config: str | None, **given: Any) -> int:  # noqa: ANN401
 @_GOING
 @click.option("--hold", type=DURATION, default=0.0, metavar="TIME", help="Keep it drained for this long.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; shown to whoever finds the lock.")
-def drain(*, config: str | None, hold: float, reason: str, **given: Any) -> int:  # noqa: ANN401
+def drain(*, config: str | None, hold: float, reason: str, **given: Any) -> int:  # noqa: ANN401 - click hands on what its options hold
     """Announce, gate and drain, keep it so for a time, and let clients in again; the image stays."""
     from deploytool.cli.rolling.wiring import live_options, open_bench
     from deploytool.rollout.runner import Runner

@@ -56,7 +56,7 @@ def _parameters(query: type[msgspec.Struct]) -> list[Parameter]:
             param_in="query",
             required=False,
             description=schema.get("description", ""),
-            schema={key: value for key, value in schema.items() if key != "description"},  # type: ignore[arg-type]
+            schema={key: value for key, value in schema.items() if key != "description"},  # type: ignore[arg-type]  # plain JSON Schema is written out as it is
         )
         for name, schema in properties.items()
     ]

@@ -223,8 +223,8 @@ class Connection:
 
     def reject(self, request: Request, error: object) -> None:
         """Refuse a command, and count it."""
-        self._context.observer.error(request.method, error)  # type: ignore[arg-type]
-        self.session.reject(request, error)  # type: ignore[arg-type]
+        self._context.observer.error(request.method, error)  # type: ignore[arg-type]  # a request that is refused has its error
+        self.session.reject(request, error)  # type: ignore[arg-type]  # a request that is refused has its error
 
     # From the hub and the server API.
 

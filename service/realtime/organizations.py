@@ -538,7 +538,7 @@ class Organizations:
             entry = self._entries.get(organization)
             if entry is None:
                 return Refusal.NO_ORGANIZATION
-            changed = replace(entry.organization, updated_at=self._wall(), **values)  # type: ignore[arg-type]
+            changed = replace(entry.organization, updated_at=self._wall(), **values)  # type: ignore[arg-type]  # the request model has checked the types
             with self._doubting(organization):
                 if not await self._served.change(changed, token=self._token()):
                     return self._missed(organization, Refusal.NO_ORGANIZATION)

@@ -65,9 +65,9 @@ def rest(work: Coroutine[Any, Any, T], awaited: object) -> Generator[object, Any
             try:
                 awaited = work.throw(error)
             except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
+                return stop.value  # type: ignore[no-any-return]  # StopIteration does not say of which type its value is
         else:
             try:
                 awaited = work.send(sent)
             except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
+                return stop.value  # type: ignore[no-any-return]  # StopIteration does not say of which type its value is

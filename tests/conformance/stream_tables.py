@@ -34,7 +34,7 @@ def row(channel: str, offset: int, data: bytes = b"{}", **options: Any) -> Row: 
     return Row(channel, offset, **fields)
 
 
-def rows(channel: str, count: int, *, first: int = 1, **options: Any) -> list[Row]:  # noqa: ANN401
+def rows(channel: str, count: int, *, first: int = 1, **options: Any) -> list[Row]:  # noqa: ANN401 - fields of Row
     """Return some with consecutive offsets, each with its number as data."""
     return [row(channel, offset, b"%d" % offset, **options) for offset in range(first, first + count)]
 

@@ -99,11 +99,11 @@ class Served:
         payload = {"sub": user, "exp": int(self.clock.wall() + seconds), **claims}
         return jwt.encode(payload, HMAC_SECRET, algorithm="HS256")
 
-    async def open(self, path: str = "/connection/websocket", **options: Any) -> RawWebSocket:  # noqa: ANN401
+    async def open(self, path: str = "/connection/websocket", **options: Any) -> RawWebSocket:  # noqa: ANN401 - options of RawWebSocket
         """Open a WebSocket; options as in `RawWebSocket.open`."""
         return await RawWebSocket.open(self.port, path, **options)
 
-    async def connected(self, user: str = "", **options: Any) -> RawWebSocket:  # noqa: ANN401
+    async def connected(self, user: str = "", **options: Any) -> RawWebSocket:  # noqa: ANN401 - options of RawWebSocket
         """Open a WebSocket and connect, as a new user unless one is named."""
         raw = await self.open(**options)
         await raw.connect(self.token(user or self.user()))

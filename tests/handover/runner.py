@@ -39,7 +39,7 @@ def keep_journal(path: Path) -> None:
         journal.note(COMMIT, at)
 
     app.Observers = JournaledObservers  # type: ignore[attr-defined]  # imported there
-    StreamTables.append = append_noted  # type: ignore[method-assign]
+    StreamTables.append = append_noted  # type: ignore[method-assign]  # the journal is written around the real method
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def changed(**spec: Any) -> Manifest:  # noqa: ANN401 - any field of a Deploymen
     return {**DEPLOYMENT, "spec": merged}
 
 
-def deployment(operation: str = "UPDATE", **spec: Any) -> Request:  # noqa: ANN401
+def deployment(operation: str = "UPDATE", **spec: Any) -> Request:  # noqa: ANN401 - parts of an object
     """Return a request to write our Deployment."""
     return Request(operation, "apps", "deployments", changed(**spec))
 
@@ -112,7 +112,7 @@ def test_policy_is_bound_and_denies(name: str) -> None:
     assert {"policyName": f"realtime.{US}.{name}", "validationActions": ["Deny"]} == binding["spec"]
 
 
-def attestation(user: str, who: str | None = "ada", operation: str = "CREATE", **content: Any) -> Request:  # noqa: ANN401
+def attestation(user: str, who: str | None = "ada", operation: str = "CREATE", **content: Any) -> Request:  # noqa: ANN401 - parts of an object
     """Return a request of ``user`` to write an attestation of ``who``."""
     label = {"slackwater.dev/attestation-of": US}
     whole = {

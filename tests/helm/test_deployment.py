@@ -147,7 +147,7 @@ def test_ports_are_those_that_the_service_is_told(tmp_path: Path) -> None:
     ports = {port["name"]: port["containerPort"] for port in container(render())["ports"]}
 
     assert {"http": settings.http.port, "admin": settings.admin.port} == ports
-    assert (settings.http.host, settings.admin.host) == ("0.0.0.0", "0.0.0.0")  # noqa: S104
+    assert (settings.http.host, settings.admin.host) == ("0.0.0.0", "0.0.0.0")  # noqa: S104 - what a container listens on
     assert loaded(values_of("settings.bindAddress=::"), tmp_path).http.host == "::"
 
 
@@ -168,7 +168,7 @@ def test_admin_service_answers_for_a_pod_that_is_not_ready() -> None:
 def test_chart_s_defaults_are_the_service_s(tmp_path: Path) -> None:
     """The rendered environment is accepted, and a setting that nobody changed is what it is without a chart."""
     # The init container migrates, so the service itself never does.
-    fixed = {"HOST": "0.0.0.0", "ADMIN_HOST": "0.0.0.0", "DATABASE_URL": "memory:", "DATABASE_MIGRATE": "false"}  # noqa: S104
+    fixed = {"HOST": "0.0.0.0", "ADMIN_HOST": "0.0.0.0", "DATABASE_URL": "memory:", "DATABASE_MIGRATE": "false"}  # noqa: S104 - what a container listens on
     expected = load({**KEYS, **fixed, "POD_UID": FIELDS["metadata.uid"]}, secret=str)
     settings = loaded(MINIMAL, tmp_path)
 

@@ -51,7 +51,7 @@ async def test_memory_is_what_the_database_holds(database_url: str, seed: int) -
     database = Database(database_url)
     tables = OrganizationTables(database)
     flaky, background = Flaky(tables, chance), Background(observer.failed)
-    organizations = Organizations(flaky, tasks=background, observer=observer, pause=lambda _: asyncio.sleep(0))  # type: ignore[arg-type]
+    organizations = Organizations(flaky, tasks=background, observer=observer, pause=lambda _: asyncio.sleep(0))  # type: ignore[arg-type]  # a stand-in that fails now and then
     try:
         async with asyncio.TaskGroup() as group:
             background.use(group)

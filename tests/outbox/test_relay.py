@@ -88,15 +88,15 @@ class Lives:
         tenure.begin(await _take_over(database), math.inf)
         ids = SystemIds()
         background = Background(observer.failed)
-        memory = MemoryStreams(now=time.monotonic, new_epoch=ids.epoch)  # noqa: TID251
+        memory = MemoryStreams(now=time.monotonic, new_epoch=ids.epoch)  # noqa: TID251 - a real process lives in real time
         streams = DurableStreams(
             StreamTables(database),
             tenure,
             elsewhere=memory,
             tasks=background,
             resolve=_NAMESPACES.resolve,
-            now=time.monotonic,  # noqa: TID251
-            wall=time.time,  # noqa: TID251
+            now=time.monotonic,  # noqa: TID251 - a real process lives in real time
+            wall=time.time,  # noqa: TID251 - a real process lives in real time
             new_epoch=ids.epoch,
             observer=observer,
             overtaken=tenure.end,
@@ -108,7 +108,7 @@ class Lives:
             token=lambda: tenure.token if tenure.holds() else 0,
             namespaces=_NAMESPACES,
             options=OutboxOptions(message_bytes=65_536, poll_seconds=0.05),
-            now=time.monotonic,  # noqa: TID251
+            now=time.monotonic,  # noqa: TID251 - a real process lives in real time
             observer=observer,
         )
         bell = OutboxListener.at(database.target) if database.kind == "postgres" else None

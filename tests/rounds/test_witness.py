@@ -46,7 +46,7 @@ async def until(witness: PostgresWitness, moment: Moment | None) -> None:
             pass
 
 
-async def test_sees_a_transaction_that_writes_to_postgres(witness: PostgresWitness, session: Any) -> None:  # noqa: ANN401
+async def test_sees_a_transaction_that_writes_to_postgres(witness: PostgresWitness, session: Any) -> None:  # noqa: ANN401 - asyncpg has no types
     """Until it ends."""
     assert await witness.look(0) is None
 
@@ -57,7 +57,7 @@ async def test_sees_a_transaction_that_writes_to_postgres(witness: PostgresWitne
     await until(witness, None)
 
 
-async def test_sees_that_an_answer_of_postgres_was_not_read(witness: PostgresWitness, session: Any) -> None:  # noqa: ANN401
+async def test_sees_that_an_answer_of_postgres_was_not_read(witness: PostgresWitness, session: Any) -> None:  # noqa: ANN401 - asyncpg has no types
     """And no longer when it was."""
     await session.execute(_APPEND, 1, 0.0)
 
@@ -75,7 +75,7 @@ async def test_sees_that_an_answer_of_postgres_was_not_read(witness: PostgresWit
     assert await witness.look(0) is None
 
 
-async def test_does_not_take_other_statements_for_a_commit(witness: PostgresWitness, session: Any) -> None:  # noqa: ANN401
+async def test_does_not_take_other_statements_for_a_commit(witness: PostgresWitness, session: Any) -> None:  # noqa: ANN401 - asyncpg has no types
     """Not even for a transaction that writes somewhere else."""
     await session.execute(_APPEND, 1, 0.0)
     async with session.transaction():

@@ -13,7 +13,7 @@ from tests.simcluster_tests.manifests import DEPLOYMENT, idle
 pytestmark = pytest.mark.e2e
 
 
-def _apply(target: Target, body: dict[str, Any], manager: str, *, is_forced: bool = False) -> Any:  # noqa: ANN401
+def _apply(target: Target, body: dict[str, Any], manager: str, *, is_forced: bool = False) -> Any:  # noqa: ANN401 - an object as the API server has it
     client = target.client()
     resource = client.resources.get(api_version=DEPLOYMENT[0], kind=DEPLOYMENT[1])
     options = {"field_manager": manager, "force_conflicts": is_forced}

@@ -105,7 +105,7 @@ class Durable:
     async def publish(self, data: bytes = b"{}", name: str = "room", **options: object) -> Appended | Error:
         """Publish, and return what became of it."""
         try:
-            return await self.store.append(self.channel(name), Draft(data, **options))  # type: ignore[arg-type]
+            return await self.store.append(self.channel(name), Draft(data, **options))  # type: ignore[arg-type]  # fields of Draft
         except NotCommitted as refused:
             return refused.error
 

@@ -213,7 +213,7 @@ class PostgresServer:
         command += ["-h", str(self._home), "-p", str(self.port), "-U", _SUPERUSER, "-d", database]
         for statement in statements:
             command += ["-c", statement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())  # noqa: S603 - our own command
         assert done.returncode == 0, done.stderr
         return [line.split("\x1f") for line in done.stdout.splitlines()]
 
@@ -243,7 +243,7 @@ class PostgresServer:
         command = [str(_binaries() / "initdb"), "-D", str(self._data), "-U", _SUPERUSER, "--no-sync", "--locale=C"]
         command += ["--encoding=UTF8", "--wal-segsize=1", "--auth-local=trust", "--auth-host=scram-sha-256"]
         command += ["-c", "scram_iterations=1"]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(  # noqa: S603 - our own command
             command, capture_output=True, text=True, check=False, env=_environment(), cwd=self._home, **_identity()
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -260,7 +260,7 @@ class PostgresServer:
         with self.log.open("ab") as log:
             self._process = _starter.submit(_popen, command, log, self._home).result()
         deadline = time.monotonic() + _READY_SECONDS  # noqa: TID251 - waits for a real process
-        while time.monotonic() < deadline:  # noqa: TID251
+        while time.monotonic() < deadline:  # noqa: TID251 - a real process lives in real time
             if self._process.poll() is not None:
                 return False
             if self._says_ready():
@@ -375,7 +375,7 @@ def _migrate(url: str) -> None:
 
 
 def _popen(command: list[str], log: IO[bytes], home: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(  # noqa: S603 - our own command
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -445,7 +445,7 @@ def _base() -> Path:
 
 
 def _can_reach(path: Path) -> bool:
-    done = subprocess.run(["ls", "-d", f"{path}/."], capture_output=True, check=False, **_identity())  # noqa: S603, S607
+    done = subprocess.run(["ls", "-d", f"{path}/."], capture_output=True, check=False, **_identity())  # noqa: S603, S607 - a program of every system
     return done.returncode == 0
 
 

@@ -223,7 +223,7 @@ def _client(options: LiveOptions, api: AdminApi, *, is_degraded: bool) -> SmokeC
     return (_BareClient if is_degraded else SmokeClient)(address, issue)
 
 
-def require_checks(options: LiveOptions, select: Sequence[str], skip: Sequence[str], settings: Any) -> int:  # noqa: ANN401
+def require_checks(options: LiveOptions, select: Sequence[str], skip: Sequence[str], settings: Any) -> int:  # noqa: ANN401 - Settings, which is imported when it is needed
     """Judge the items whose failure must keep a rollout from beginning; returns how many were judged.
 
     Raises:

@@ -277,7 +277,7 @@ def test_two_at_once(real: _Real) -> None:
         return found
 
     holders = [True]
-    second._get = _overtaken  # type: ignore[method-assign]
+    second._get = _overtaken  # type: ignore[method-assign]  # the test stands in for the network
 
     with pytest.raises(LockHeldError, match="held by ada"):
         second.acquire(_JOURNAL, is_resuming=True)

@@ -154,11 +154,11 @@ def _night(**more: object) -> Recurrence:
         "rule": "FREQ=DAILY",
         "length_seconds": 4 * 3600.0,
     }
-    return Recurrence(**{**fields, **more})  # type: ignore[arg-type]
+    return Recurrence(**{**fields, **more})  # type: ignore[arg-type]  # the cases hold values of the right types
 
 
 def _utc(*when: int) -> float:
-    return dt.datetime(*when, tzinfo=dt.UTC).timestamp()  # type: ignore[misc,arg-type]
+    return dt.datetime(*when, tzinfo=dt.UTC).timestamp()  # type: ignore[misc,arg-type]  # the cases hold values of the right types
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -332,7 +333,7 @@ async def test_tls_is_looked_at(tmp_path: Any) -> None:  # noqa: ANN401 - a path
         pytest.param(("elsewhere.example.org",), 90.0, "Hostname mismatch", id="another name"),
     ],
 )
-async def test_bad_certificate_is_named(tmp_path: Any, names: tuple[str, ...], days: float, words: str) -> None:  # noqa: ANN401
+async def test_bad_certificate_is_named(tmp_path: Path, names: tuple[str, ...], days: float, words: str) -> None:
     """And looked at all the same, for the days that it has left."""
     cert = certificate(*names, days=days)
     with odd_server(b"x", cert=cert) as port:

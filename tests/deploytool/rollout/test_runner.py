@@ -194,7 +194,7 @@ def test_outside_of_the_window_nothing_begins(opens_in: float, length: float) ->
 def test_preflight_refuses(change: object, said: str) -> None:
     """What is not in order before is not made worse."""
     world = World()
-    change(world)  # type: ignore[operator]
+    change(world)  # type: ignore[operator]  # every case is a function
     process = Process(world)
 
     with pytest.raises(RefusedError, match=said):

@@ -172,7 +172,7 @@ def _body(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["announced", "chunked"])
-async def test_body_is_taken_up_to_the_limit_and_not_a_byte_more(back: Back, is_chunked: bool) -> None:  # noqa: FBT001
+async def test_body_is_taken_up_to_the_limit_and_not_a_byte_more(back: Back, is_chunked: bool) -> None:  # noqa: FBT001 - a parameter of the cases
     """The limit holds with and without a Content-Length."""
 
     async def send(body: bytes) -> httpx.Response:

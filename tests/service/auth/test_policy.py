@@ -112,7 +112,7 @@ def test_publish_history_and_presence_share_one_rule(
 
 @pytest.mark.parametrize("subscribed", [True, False])
 @pytest.mark.parametrize("user", [ANONYMOUS, ANN])
-def test_what_is_not_kept_is_not_available_before_anything_else(user: str, subscribed: bool) -> None:  # noqa: FBT001
+def test_what_is_not_kept_is_not_available_before_anything_else(user: str, subscribed: bool) -> None:  # noqa: FBT001 - a parameter of the cases
     """108 comes before 103, and the leave to read does not make something to read."""
     everything = Namespace(
         allow_history_for_client=True,

@@ -543,7 +543,7 @@ def test_a_token_expired_and_wrongly_signed_is_invalid() -> None:
         pytest.param(None, False, id="missing"),
     ],
 )
-def test_the_audience_must_be_ours_when_one_is_configured(audience: str | None, valid: bool) -> None:  # noqa: FBT001
+def test_the_audience_must_be_ours_when_one_is_configured(audience: str | None, valid: bool) -> None:  # noqa: FBT001 - a parameter of the cases
     """Names are compared whole, alone or in a list."""
     payload = b'{"sub":"42"}' if audience is None else f'{{"sub":"42","aud":{audience}}}'.encode()
 
@@ -554,7 +554,7 @@ def test_the_audience_must_be_ours_when_one_is_configured(audience: str | None, 
     ("issuer", "valid"),
     [('"us"', True), ('"them"', False), ('"us "', False), ('["us"]', False), ("null", False), (None, False)],
 )
-def test_the_issuer_must_be_ours_when_one_is_configured(issuer: str | None, valid: bool) -> None:  # noqa: FBT001
+def test_the_issuer_must_be_ours_when_one_is_configured(issuer: str | None, valid: bool) -> None:  # noqa: FBT001 - a parameter of the cases
     """Names are compared whole."""
     payload = b'{"sub":"42"}' if issuer is None else f'{{"sub":"42","iss":{issuer}}}'.encode()
 
@@ -755,7 +755,7 @@ def test_issued_tokens_verify_here_and_by_pyjwt(algorithm: str) -> None:
     options = {"verify_exp": False}
 
     assert isinstance(verifier(hmac_secret=SECRET + b"!" * 40).connection(token), ConnectionClaims)
-    assert "42" == jwt.decode(token, SECRET + b"!" * 40, algorithms=[algorithm], options=options)["sub"]  # type: ignore[arg-type]
+    assert "42" == jwt.decode(token, SECRET + b"!" * 40, algorithms=[algorithm], options=options)["sub"]  # type: ignore[arg-type]  # the library has no type for its options
     assert INVALID is verifier(hmac_secret=OTHER_SECRET).connection(token)
 
 

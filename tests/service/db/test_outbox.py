@@ -163,7 +163,7 @@ class TestOutboxListener:
         async with listening(listener) as rings:
             await asyncio.to_thread(
                 postgres_server.sql,
-                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",  # noqa: S608
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",  # noqa: S608 - a name that the fixture made up
             )
             await rings.expect()
             await fill(application, 1)

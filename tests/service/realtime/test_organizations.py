@@ -434,7 +434,7 @@ async def test_confined_connection_touches_its_organization_alone(stage: Organiz
 
 async def test_refresh_keeps_the_confinement(stage: OrganizationsStage) -> None:
     """A token for one organization does not prolong what a wider one opened, nor the other way round."""
-    from service.auth.tokens import issue  # noqa: PLC0415
+    from service.auth.tokens import issue  # noqa: PLC0415 - only where it is needed
     from tests.support.backstage import SECRET as HMAC  # noqa: PLC0415 - the stage's own
 
     await stage.made(bob="member")

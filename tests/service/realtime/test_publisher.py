@@ -78,7 +78,7 @@ class _Broker(Broker):
         pytest.param(False, None, 1, id="nobody knows"),
     ],
 )
-async def test_sends_what_somebody_may_hear(reaches_others: bool, rooms: set[str] | None, sent: int) -> None:  # noqa: FBT001
+async def test_sends_what_somebody_may_hear(reaches_others: bool, rooms: set[str] | None, sent: int) -> None:  # noqa: FBT001 - a parameter of the cases
     """What nobody hears is kept all the same, and counted."""
     streams = MemoryStreams(now=lambda: 0.0, new_epoch=lambda: "epoch")
     broker, observer = _Broker(reaches_others=reaches_others), RecordingObserver()

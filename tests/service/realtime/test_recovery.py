@@ -135,7 +135,7 @@ class TestTooMuch:
         client, result = self.come_back(world, offset=known.offset, epoch=known.epoch)
 
         assert recovered is result.get("recovered", False)
-        assert (missed if recovered else 0) == len(result.get("publications", []))  # type: ignore[arg-type]
+        assert (missed if recovered else 0) == len(result.get("publications", []))  # type: ignore[arg-type]  # JSON
         client.expect_no_push()
         # It takes its state from elsewhere, and stays; the next interruption is an ordinary one.
         top = missed + 1 if recovered else result["offset"]
@@ -146,7 +146,7 @@ class TestTooMuch:
         world.settle()
         again, result = self.come_back(world, offset=missed + 2, epoch=known.epoch)
         assert result["recovered"]
-        assert [missed + 3] == [item["offset"] for item in result["publications"]]  # type: ignore[attr-defined]
+        assert [missed + 3] == [item["offset"] for item in result["publications"]]  # type: ignore[attr-defined]  # JSON
         again.expect_no_push()
 
     @pytest.mark.parametrize(("size", "recovered"), [(50, True), (51, False)])

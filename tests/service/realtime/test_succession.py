@@ -34,7 +34,7 @@ SOON = 1.0
 class Process:
     """One process on a place that several share."""
 
-    def __init__(self, place: LockPlace, pauses: ManualPauses, name: str = "one", **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, place: LockPlace, pauses: ManualPauses, name: str = "one", **options: Any) -> None:  # noqa: ANN401 - options of Succession
         clock = place.clock
         self.pauses = pauses
         self.observer = RecordingObserver()

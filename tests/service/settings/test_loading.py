@@ -193,7 +193,7 @@ class TestReading:
     def test_a_public_key_is_key_enough(self, tmp_path: Path) -> None:
         """Then no shared secret is missing, nor made up."""
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - for this test alone
-        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - only where it is needed
 
         path = tmp_path / "key.pem"
         path.write_bytes(
