@@ -1,4 +1,4 @@
-"""``python -m service``: serve, print a token, or take care of the database."""
+"""``python -m service``: serve, print a token, try a version, or take care of the database."""
 
 from __future__ import annotations
 
@@ -158,6 +158,31 @@ def new_epoch() -> None:
         return 0
 
     _on_database(work, wait_seconds=0)
+
+
+@main.command()
+def trial() -> None:
+    """Start for a moment where nobody sees it, and print what this version would do to the database, as JSON.
+
+    The deploy tool runs this in a pod with the new image before anything is changed. It listens on the loopback,
+    with a database of its own, and only reads from the real one. Exits with 2 for settings that make no sense,
+    with 3 when it does not start or must not run on the database, and with 4 when that cannot be reached.
+    """
+    import msgspec  # noqa: PLC0415 - with what comes next
+
+    from service.trial import TrialError, attempt  # noqa: PLC0415 - the web stack is slow to import
+
+    try:
+        finding = attempt(os.environ)
+    except SettingsError as error:
+        _refuse(error)
+    except (TrialError, DatabaseUnfit) as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_UNFIT)
+    except DatabaseError as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_UNAVAILABLE)
+    click.echo(msgspec.json.encode(finding))
 
 
 def _on_database(work: Callable[[Database], Awaitable[int]], *, wait_seconds: float) -> NoReturn:

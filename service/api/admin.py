@@ -168,11 +168,13 @@ class DatabaseState(Struct, frozen=True):
 
     Attributes:
         degraded: Why the database does not do what it is asked; null when all is well.
+        code_level: Of the schema that this version was written for.
         server: As last seen; null where that is not known, as with SQLite.
     """
 
     kind: Literal["postgres", "sqlite"]
     degraded: str | None
+    code_level: int
     pool: PoolState
     server: DatabaseServerState | None
 
@@ -473,6 +475,7 @@ def _database_state(instance: Instance) -> DatabaseState | None:
     return DatabaseState(
         kind=database.kind,
         degraded=database.degraded or None,
+        code_level=database.code_level,
         pool=PoolState(pool.size, pool.overflow, pool.in_use, pool.peak),
         server=None if server is None else DatabaseServerState(server.max_connections, server.reserved, server.in_use),
     )

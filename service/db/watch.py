@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Literal
 
+from service.db.schema import LEVEL
 from service.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class DatabaseWatch:
     def kind(self) -> Literal["postgres", "sqlite"]:
         """``postgres`` or ``sqlite``."""
         return self._database.kind
+
+    @property
+    def code_level(self) -> int:
+        """Level of the schema that this code was written for."""
+        return LEVEL
 
     @property
     def degraded(self) -> str:
