@@ -126,6 +126,7 @@ async def test_at_a_tenth_of_the_time_on_postgres(postgres_url: str, tmp_path: P
     await play(postgres_url, tmp_path, Times(0.1), list(ON_POSTGRES))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_at_a_tenth_of_the_time_on_sqlite(sqlite_url: str, tmp_path: Path) -> None:
     """Each kind of handover once."""

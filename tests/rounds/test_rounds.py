@@ -63,6 +63,7 @@ async def test_service_is_killed(
         assert scene.counts.writing + scene.counts.answered >= _KILLED_DURING_COMMITS * rounds
 
 
+@pytest.mark.slow
 @_LENGTHS
 async def test_postgres_is_killed(
     own_postgres_server: PostgresServer,

@@ -32,6 +32,14 @@ def release(target: Target) -> Iterator[Target]:
     helm(target, "uninstall", "live", ignore_not_found=True)
 
 
+@pytest.fixture
+def policies(target: Target) -> Iterator[Target]:
+    """The same, and nobody waits for its pod: the policies hold before that."""
+    helm(target, "install", _CHART, "live", _values(target.image))
+    yield target
+    helm(target, "uninstall", "live", ignore_not_found=True)
+
+
 def test_chart_is_installed_upgraded_and_rolled_back(release: Target) -> None:
     """By a real Helm, with real processes."""
     helm(release, "upgrade", _CHART, "live", _values(release.other_image), wait="watcher", timeout=60)
@@ -49,41 +57,41 @@ def test_chart_tests_itself(release: Target) -> None:
     helm(release, "test", "live", timeout=60)
 
 
-def test_policy_refuses_a_second_replica(release: Target) -> None:
+def test_policy_refuses_a_second_replica(policies: Target) -> None:
     """By the scale as by a patch, in a sentence that says why; other changes pass."""
     patch = json.dumps({"spec": {"replicas": 2}})
 
-    assert "2 replicas would lose messages" in refused(release, "scale", f"deployment/{_NAME}", "--replicas=2")
-    assert "2 replicas would lose messages" in refused(release, "patch", "deployment", _NAME, "-p", patch)
-    kubectl(release, "scale", f"deployment/{_NAME}", "--replicas=0")
-    kubectl(release, "scale", f"deployment/{_NAME}", "--replicas=1")
-    kubectl(release, "set", "image", f"deployment/{_NAME}", f"*={release.other_image}")
+    assert "2 replicas would lose messages" in refused(policies, "scale", f"deployment/{_NAME}", "--replicas=2")
+    assert "2 replicas would lose messages" in refused(policies, "patch", "deployment", _NAME, "-p", patch)
+    kubectl(policies, "scale", f"deployment/{_NAME}", "--replicas=0")
+    kubectl(policies, "scale", f"deployment/{_NAME}", "--replicas=1")
+    kubectl(policies, "set", "image", f"deployment/{_NAME}", f"*={policies.other_image}")
 
 
-def test_policy_refuses_another_strategy(release: Target) -> None:
+def test_policy_refuses_another_strategy(policies: Target) -> None:
     """A rolling update would have two."""
     patch = json.dumps({"spec": {"strategy": {"$retainKeys": ["type"], "type": "RollingUpdate"}}})
 
-    assert "has to be replaced by Recreate" in refused(release, "patch", "deployment", _NAME, "-p", patch)
+    assert "has to be replaced by Recreate" in refused(policies, "patch", "deployment", _NAME, "-p", patch)
 
 
-def test_policy_lets_other_workloads_alone(release: Target) -> None:
+def test_policy_lets_other_workloads_alone(policies: Target) -> None:
     """It speaks of the release's own by name."""
-    kubectl(release, "apply", "-f", "-", stdin=json.dumps(idle(release, replicas=2)))
+    kubectl(policies, "apply", "-f", "-", stdin=json.dumps(idle(policies, replicas=2)))
 
 
-def test_policy_refuses_an_autoscaler_past_one(release: Target) -> None:
+def test_policy_refuses_an_autoscaler_past_one(policies: Target) -> None:
     """Of this workload; one that stays at 1 is let through."""
-    assert "may not scale" in refused(release, "apply", "-f", "-", stdin=json.dumps(_autoscaler(_NAME, 3)))
-    kubectl(release, "apply", "-f", "-", stdin=json.dumps(_autoscaler(_NAME, 1)))
-    kubectl(release, "apply", "-f", "-", stdin=json.dumps(_autoscaler("another", 3)))
+    assert "may not scale" in refused(policies, "apply", "-f", "-", stdin=json.dumps(_autoscaler(_NAME, 3)))
+    kubectl(policies, "apply", "-f", "-", stdin=json.dumps(_autoscaler(_NAME, 1)))
+    kubectl(policies, "apply", "-f", "-", stdin=json.dumps(_autoscaler("another", 3)))
 
 
-def test_dry_run_of_a_second_replica_is_refused(release: Target) -> None:
+def test_dry_run_of_a_second_replica_is_refused(policies: Target) -> None:
     """What a check asks without changing anything."""
     arguments = ("scale", f"deployment/{_NAME}", "--replicas=2", "--dry-run=server")
 
-    assert "2 replicas would lose messages" in refused(release, *arguments)
+    assert "2 replicas would lose messages" in refused(policies, *arguments)
 
 
 def test_autoscaler_fights(cluster: SimCluster, target: Target) -> None:
