@@ -8,6 +8,7 @@ lines, Litestar's and ours leave by the same way in the same form.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,7 @@ __all__ = ("LoggingObserver", "configure")
 _NAME: Final = "slackwater"
 _SERVERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 _NOISE: Final = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
+_MIGRATIONS: Final = "alembic.runtime.migration"
 _TRACES: Final = frozenset({"exception", "stack"})
 
 _EVERY_SECONDS: Final = 60.0
@@ -90,12 +92,15 @@ def _rendering(stream: TextIO, is_text: bool) -> list[Processor]:  # noqa: FBT00
     if is_text:
         # Its default shows local variables with a traceback, and those may hold tokens.
         plain = structlog.dev.plain_traceback
-        return [_printable, structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+        colors = stream.isatty() and not os.environ.get("NO_COLOR")
+        return [_printable, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out what any stranger can make the server write as often as they like."""
+    """Leave out what any stranger can make the server write as often as they like, and preludes."""
+    if record.name == _MIGRATIONS:
+        return record.getMessage().startswith("Running ")
     return record.name not in _SERVERS or record.getMessage() not in _NOISE
 
 

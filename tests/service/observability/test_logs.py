@@ -84,8 +84,11 @@ def test_line_is_json_when_nobody_looks(stream: io.StringIO) -> None:
         (Terminal, LogFormat.JSON, True),
     ],
 )
-def test_form_is_as_set_or_as_the_reader_needs_it(stream: type[io.StringIO], form: LogFormat, *, is_json: bool) -> None:
+def test_form_is_as_set_or_as_the_reader_needs_it(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], form: LogFormat, *, is_json: bool
+) -> None:
     """People get text, collectors get JSON, and either can be forced."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
     out = stream()
     configure(Logs(format=form), out)
 
@@ -96,6 +99,27 @@ def test_form_is_as_set_or_as_the_reader_needs_it(stream: type[io.StringIO], for
     assert "something" in text
     # Colours are for terminals.
     assert ("\x1b[" in text) is (not is_json and out.isatty())
+
+
+@pytest.mark.parametrize(("said", "is_coloured"), [("1", False), ("", True)])
+def test_colours_can_be_declined(monkeypatch: pytest.MonkeyPatch, said: str, *, is_coloured: bool) -> None:
+    """By what other programs go by too; empty says nothing."""
+    monkeypatch.setenv("NO_COLOR", said)
+    out = Terminal()
+    configure(Logs(format=LogFormat.AUTO), out)
+
+    structlog.get_logger("slackwater").info("something")
+
+    assert is_coloured is ("\x1b[" in out.getvalue())
+
+
+def test_migration_is_logged_without_its_prelude(stream: io.StringIO) -> None:
+    """What was done to the database is news; how the library came to do it is none."""
+    logger = logging.getLogger("alembic.runtime.migration")
+    for text in ("Context impl SQLiteImpl.", "Will assume transactional DDL.", "Running upgrade  -> 0001, tables"):
+        logger.info(text)
+
+    assert ["Running upgrade  -> 0001, tables"] == [line["event"] for line in lines(stream)]
 
 
 def test_level_is_as_set() -> None:
