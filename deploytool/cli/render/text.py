@@ -37,6 +37,8 @@ _WIDTH = 80
 _QUIET = frozenset({Outcome.PASS, Outcome.NOT_APPLICABLE})
 _MOST_SHOWN = 3
 _INDENT = 9
+_COMMAND = "$ "
+_INLINE = 30
 
 
 def instant(at: float) -> str:
@@ -117,10 +119,40 @@ def _details(result: Result) -> Iterator[str]:
             yield from _wrapped(" " * (_INDENT + 2) + "seen: ", printable(_where(evidence)))
         if finding.remediation and finding.remediation not in said:
             said.add(finding.remediation)
-            head = " " * (_INDENT + 2) + "do:   "
-            for part in finding.remediation.splitlines():
-                yield from _wrapped(head, printable(part))
-                head = " " * len(head)
+            yield from _remedy(finding.remediation)
+
+
+def _remedy(remediation: str) -> Iterator[str]:
+    head = " " * (_INDENT + 2) + "do:   "
+    for part in remediation.splitlines():
+        for line in _advised(printable(part)):
+            yield from [f"{head}{line}"] if line.startswith(_COMMAND) else _wrapped(head, line)
+            head = " " * len(head)
+
+
+def _advised(text: str) -> Iterator[str]:
+    """Yield what to do, with each command on a line of its own: who copies it wants it whole and without its marks."""
+    if "`" not in text:
+        # Indented as it is: a rule to be copied, for one.
+        yield text
+        return
+    said = ""
+    for index, part in enumerate(text.split("`")):
+        is_command = index % 2 == 1
+        if not is_command or len(part) <= _INLINE:
+            said += f"`{part}`" if is_command else part
+            continue
+        if said := _without_joints(said):
+            yield said
+        yield f"{_COMMAND}{part}"
+        said = ""
+    if said := _without_joints(said):
+        yield said
+
+
+def _without_joints(text: str) -> str:
+    """Leave out what joined a text with the commands around it, often no more than a full stop."""
+    return text.lstrip(" .,;)").removesuffix(" (").rstrip()
 
 
 def _wrapped(head: str, text: str) -> Iterator[str]:

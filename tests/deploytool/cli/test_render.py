@@ -99,9 +99,9 @@ def test_the_goldens_hold_every_outcome() -> None:
 
 
 def test_table_is_readable_at_80_columns() -> None:
-    """Only a word that is longer than a line may stand out, such as a digest."""
+    """Only a word that is longer than a line may stand out, such as a digest, and a command, which is copied whole."""
     for line in text.table(mixed()).splitlines():
-        assert len(line) <= 80 or len(line.split()) <= 2, line
+        assert len(line) <= 80 or len(line.split()) <= 2 or line.lstrip().startswith("$ "), line
 
 
 def test_table_is_readable_without_colour() -> None:
@@ -143,6 +143,25 @@ def test_table_keeps_the_lines_of_a_remedy() -> None:
         "                 - apiGroups: [apps]",
         "                   resources: [deployments]",
     ] == lines[3:6]
+
+
+def test_table_gives_each_command_a_line_of_its_own() -> None:
+    """Whole, and without what joins it with the words around it."""
+    command = "kubectl --namespace realtime get pods --selector app=slackwater"
+    remedy = f"Look at `kubectl` first (`{command}`), then at `{command}`; or `{command}`."
+    found = Finding("x", "r", Outcome.FAIL, Severity.FATAL, "", "broken", remedy)
+
+    lines = text.table(one(Outcome.FAIL, found)).splitlines()
+
+    indent = " " * 17
+    assert [
+        "           do:   Look at `kubectl` first",
+        f"{indent}$ {command}",
+        f"{indent}then at",
+        f"{indent}$ {command}",
+        f"{indent}or",
+        f"{indent}$ {command}",
+    ] == lines[3:9]
 
 
 def test_json_follows_its_schema() -> None:
