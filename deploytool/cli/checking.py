@@ -112,7 +112,8 @@ def plan(config: str | None, select: Sequence[str], skip: Sequence[str]) -> Plan
     for hint, given in (("--select", select), ("--skip", skip), (f"skip in {settings.source}", settings.skip)):
         for word in given:
             if not catalog.find(word):
-                raise click.BadParameter(f"there is no item {word!r}; see `docs/reference/checks.md`", param_hint=hint)
+                way_out = "give each one by an option of its own" if "," in word else "see `docs/reference/checks.md`"
+                raise click.BadParameter(f"there is no item {word!r}; {way_out}", param_hint=hint)
     items = catalog.select(select, (*skip, *settings.skip))
     if not items:
         raise click.BadParameter("nothing is left to judge", param_hint="--skip")

@@ -170,6 +170,7 @@ proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; } }
         pytest.param(["check", "--wait", "soon"], "'soon' is no duration", id="no duration"),
         pytest.param(["check", "--offline", "-o", "xml", "-"], "'xml' is not one of", id="unknown format"),
         pytest.param(["check", "--offline", "--select", "17", "-"], "there is no item '17'", id="unknown item"),
+        pytest.param(["check", "--offline", "--skip", "8,13", "-"], "by an option of its own", id="several items"),
         pytest.param(
             ["check", "--offline", "--config", "none.yaml", "-"], "none.yaml: cannot be read", id="no settings"
         ),
