@@ -54,6 +54,9 @@ __all__ = ("COMMANDS", "COUNTED", "history_page", "subscribe_by_server")
 COUNTED: Final = frozenset({"publish", "rpc", "send", "history", "presence", "presence_stats"})
 """The commands that count as messages for the limit of messages a minute."""
 
+_ENVELOPE_BYTES: Final = 64
+"""Around the data of a publication in a reply, at most: its offset, and the names of its parts."""
+
 _NO_OVERRIDES: Final = Overrides()
 _NO_CREDENTIALS: Final = Disconnect(Disconnects.BAD_REQUEST.code, "no credentials: connect with a token")
 
@@ -214,7 +217,7 @@ async def _join_all(
         outcome = await _join(context, member, wish, overrides, taken_bytes=taken_bytes)
         if isinstance(outcome, Error):
             return Disconnects.INSUFFICIENT_STATE
-        taken_bytes += sum(map(_size, outcome.items))
+        taken_bytes += sum(map(_size_in_reply, outcome.items))
         sub = codec.quote(channel.name) + b":" + _subscribe_result(outcome, member, wish, data=data)
         joins.append((member, outcome.position, sub))
         if any(connection.memberships.get(member.room.name) is not member for member, _, _ in joins):
@@ -380,7 +383,7 @@ async def _join(
         # A publication is neither in the stream nor among those held back: the client has to start over.
         member.connection.close(Disconnects.INSUFFICIENT_STATE)
         return Errors.INTERNAL
-    if taken_bytes + sum(map(_size, merged.items)) > context.limits.page_bytes:
+    if taken_bytes + sum(map(_size_in_reply, merged.items)) > context.limits.page_bytes:
         # A client for which the reply would be too long is closed as slow, again and again.
         merged = Recovery(recovered=False, items=(), position=merged.position)
     if wants:
@@ -395,7 +398,7 @@ async def _missed(context: Context, channel: Channel, wish: SubscribeRequest | N
     streams = context.streams
     if wish is None:
         return await streams.read(channel, after=0, limit=0)
-    page = await streams.read(channel, after=wish.offset, limit=context.limits.page_size)
+    page = await streams.read(channel, after=wish.offset, limit=context.limits.recovery_size)
     if wish.offset > page.top.offset and wish.epoch == page.top.epoch:
         await streams.diverged(channel)
         page = await streams.read(channel, after=0, limit=0)
@@ -629,6 +632,11 @@ def _size(item: Publication | Event) -> int:
     if isinstance(item, Event):
         return len(item.body)
     return len(item.data) + len(item.info or b"") + len(item.tags or b"")
+
+
+def _size_in_reply(item: Publication | Event) -> int:
+    # Small publications are mostly what stands around them.
+    return _size(item) + _ENVELOPE_BYTES
 
 
 def encode_page(page: Page) -> bytes:

@@ -37,7 +37,8 @@ class Limits:
             number for themselves.
         connections_per_user: Of one user id; 0 for no limit.
         refusals_per_minute: Refusals for rate after which a connection is closed; 0 for no limit.
-        page_size: Publications in one answer, of recovery and of history.
+        page_size: Publications in one page of history.
+        recovery_size: Publications that one recovery brings. At 50 a second it is what somebody misses within 200 s.
         page_bytes: Bytes of publications in one answer; a recovery that needs more is answered as not recovered, and
             a page of history ends there.
     """
@@ -47,6 +48,7 @@ class Limits:
     connections_per_user: int = 0
     refusals_per_minute: int = 100
     page_size: int = 300
+    recovery_size: int = 10_000
     page_bytes: int = 768 * 1024
 
 

@@ -7,6 +7,7 @@ itself. Whoever wants to know the same thing at the same time shares one questio
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +35,8 @@ _GIVEN_UP = "the question was given up"
 NO_TENURE = "this instance does not hold the lock"
 """Why nothing is asked of the database."""
 
+_ALL = sys.maxsize
+_TAIL_GROWTH = 4
 _SWEPT_AT_ONCE = 5_000  # a few milliseconds
 _TIDY_FROM = 10_000
 
@@ -45,13 +48,15 @@ class CacheLimits:
     Attributes:
         held_bytes: Of payloads, over all streams; past it the oldest are forgotten first.
         streams: While there are more, one is forgotten as soon as nobody is subscribed.
-        page_size: Publications that one read of the newest brings.
+        page_size: Publications that the first read of the newest brings; whoever missed more has more of them read.
+        tail_size: Publications that such a read brings at most.
         page_bytes: Bytes of data that one read brings.
     """
 
     held_bytes: int = 256 * 1024 * 1024
     streams: int = 100_000
     page_size: int = 300
+    tail_size: int = 10_000
     page_bytes: int = 768 * 1024
 
 
@@ -106,11 +111,11 @@ class CachedStream:
         has_row: Whether the database knows it.
         version: Of the last publication that had one, and which count of versions that was.
         floor: Nothing at or below this offset is kept, surely.
-        has_tail: Whether the window holds all that one read of the newest gives.
+        tail: How many of the newest the window holds, or all that a read of so many gave.
         generation: Grows whenever what a read is about to bring would be wrong.
     """
 
-    __slots__ = ("floor", "generation", "has_row", "has_tail", "name", "size", "ttl", "version", "window")
+    __slots__ = ("floor", "generation", "has_row", "name", "size", "tail", "ttl", "version", "window")
 
     def __init__(self, channel: Channel, head: Head, *, has_row: bool) -> None:
         namespace = channel.namespace
@@ -121,7 +126,7 @@ class CachedStream:
         self.has_row = has_row
         self.version = (head.version, head.version_epoch)
         self.floor = 0
-        self.has_tail = not head.top
+        self.tail = 0 if head.top else _ALL
         self.generation = 0
 
     @property
@@ -145,7 +150,7 @@ class CachedStream:
         """Forget all publications, since they are gone from the database."""
         self.window.clear()
         self.floor = self.window.top
-        self.has_tail = True
+        self.tail = _ALL
         self.generation += 1
 
 
@@ -325,7 +330,7 @@ class StreamCache:
             before = window.bytes
             while window.holds(offset):
                 window.drop_oldest()
-                stream.has_tail = stream.is_whole
+                stream.tail = _ALL if stream.is_whole else 0
             self._bytes += window.bytes - before
         if len(order) > self._tidy_at:
             self._order = deque(entry for entry in order if entry[0].window.holds(entry[1]))
@@ -360,9 +365,9 @@ class StreamCache:
             window, generation, top = stream.window, stream.generation, stream.window.top
             if limit <= 0 or after >= stream.lowest - 1 or stream.is_whole:
                 return Page(window.after(after, max(limit, 0)), window.position)
-            if not has_tried and self._tail_serves(stream, top - after):
+            if not has_tried and (size := self._tail_size(stream, top - after)):
                 has_tried = True
-                await self._load_tail(stream)
+                await self._load_tail(stream, size)
                 continue
             after = max(after, top - stream.size)
             items = await self._read_range(stream, after, limit)
@@ -384,9 +389,9 @@ class StreamCache:
             start = min(before, window.top + 1)
             if start <= 1 or start - limit >= stream.lowest or stream.is_whole:
                 return Page(window.before(start, limit), window.position)
-            if not has_tried and self._tail_serves(stream, window.top + 1 - start + limit):
+            if not has_tried and (size := self._tail_size(stream, window.top + 1 - start + limit)):
                 has_tried = True
-                await self._load_tail(stream)
+                await self._load_tail(stream, size)
                 continue
             lowest = window.top - stream.size
             items = await self._read_range(stream, start, limit, is_backward=True)
@@ -396,16 +401,23 @@ class StreamCache:
     def _is_current(self, stream: CachedStream, generation: int) -> bool:
         return stream.generation == generation and self.streams.get(stream.name) is stream
 
-    def _tail_serves(self, stream: CachedStream, count: int) -> bool:
-        """Whether reading the newest once would serve a reader of so many, and others after it."""
-        return not stream.has_tail and (count <= self._limits.page_size or stream.size <= self._limits.page_size)
+    def _tail_size(self, stream: CachedStream, count: int) -> int:
+        """Return how many of the newest to read for a reader of so many, and others after it; 0 where none helps."""
+        count, size = min(count, stream.size), self._limits.page_size
+        most = max(self._limits.tail_size, size)
+        if count > most:
+            return 0
+        # In few sizes: those who come back at the same time missed about the same, and one read serves them.
+        while size < count:
+            size = min(size * _TAIL_GROWTH, most)
+        return size if size > stream.tail else 0
 
-    async def _load_tail(self, stream: CachedStream) -> None:
-        """Fill the window up to a page of the newest publications."""
+    async def _load_tail(self, stream: CachedStream, size: int) -> None:
+        """Fill the window up to a number of the newest publications."""
         generation, lowest = stream.generation, stream.lowest
-        limit, most = self._limits.page_size - len(stream.window), self._limits.page_bytes - stream.window.bytes
+        limit, most = size - len(stream.window), self._limits.page_bytes - stream.window.bytes
         if limit <= 0 or most <= 0:
-            stream.has_tail = True
+            stream.tail = size if limit <= 0 else _ALL
             return
 
         async def read() -> Sequence[Publication]:
@@ -414,15 +426,15 @@ class StreamCache:
             )
             # Meanwhile the oldest in the window may have been forgotten, and then these have no place any more.
             if self._is_current(stream, generation) and stream.lowest <= lowest:
-                self._fill_back(stream, [item for item in items if item.offset < stream.lowest])
+                self._fill_back(stream, [item for item in items if item.offset < stream.lowest], size)
             return ()
 
         await self._share((stream, generation, "tail", lowest, limit), read)
 
-    def _fill_back(self, stream: CachedStream, items: Sequence[Publication]) -> None:
+    def _fill_back(self, stream: CachedStream, items: Sequence[Publication], size: int) -> None:
         before, lowest = stream.window.bytes, stream.lowest
         stream.window.fill_back(items)
-        stream.has_tail = True
+        stream.tail = max(stream.tail, size)
         self._bytes += stream.window.bytes - before
         if not items:
             stream.floor = max(stream.floor, lowest - 1)

@@ -109,6 +109,7 @@ class World:
     channels_per_client: int = 128
     connections_per_user: int = 0
     page_size: int = 300
+    recovery_size: int = 10_000
     page_bytes: int = 768 * 1024
     messages_per_minute: int = 0
     commands_per_minute: int = 0
@@ -154,6 +155,7 @@ class World:
                 connections_per_user=self.connections_per_user,
                 refusals_per_minute=self.refusals_per_minute,
                 page_size=self.page_size,
+                recovery_size=self.recovery_size,
                 page_bytes=self.page_bytes,
             ),
             messages=RateLimit(self.messages_per_minute),

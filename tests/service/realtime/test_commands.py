@@ -463,9 +463,9 @@ class TestRecovery:
         assert "recovered" not in world.connected("42").subscribe("kept:a", recover=True, offset=1)
 
     @pytest.mark.parametrize(("missed", "recovered"), [(5, True), (6, False)])
-    def test_gives_one_page_at_most(self, missed: int, *, recovered: bool) -> None:
-        """A page that does not reach the top is of no use."""
-        world = World(page_size=5)
+    def test_gives_so_many_at_most(self, missed: int, *, recovered: bool) -> None:
+        """What does not reach the top is of no use."""
+        world = World(recovery_size=5)
         fill(world, missed)
         result = world.connected("42").subscribe("kept:a", recover=True)
 
@@ -474,8 +474,8 @@ class TestRecovery:
 
     @pytest.mark.parametrize(("size", "recovered"), [(100, True), (101, False)])
     def test_gives_so_many_bytes_at_most(self, size: int, *, recovered: bool) -> None:
-        """All together."""
-        world = World(page_bytes=200)
+        """All together, with what stands around each."""
+        world = World(page_bytes=200 + 2 * 64)
         for length in (100, size):
             world.publish("kept:a", b'"' + b"x" * (length - 2) + b'"')
         world.settle()

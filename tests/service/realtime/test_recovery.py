@@ -126,7 +126,7 @@ class TestTooMuch:
     @pytest.mark.parametrize(("missed", "recovered"), [(4, True), (5, False)])
     def test_settles_after_one_reconnection(self, missed: int, *, recovered: bool) -> None:
         """At the bound and one past it: it is never closed as slow, and goes on from the top it is told."""
-        world = World(page_bytes=400)
+        world = World(page_bytes=400 + 4 * 64)
         known = world.publish("kept:a", b"0")
         assert known is not None
         for _ in range(missed):
@@ -152,7 +152,7 @@ class TestTooMuch:
     @pytest.mark.parametrize(("size", "recovered"), [(50, True), (51, False)])
     def test_everything_in_a_publication_counts(self, size: int, *, recovered: bool) -> None:
         """Not the data alone: tags may be as long."""
-        world = World(page_bytes=200)
+        world = World(page_bytes=200 + 2 * 64)
         tags = b'{"t":"' + b"x" * (size - 8) + b'"}'
         for _ in range(2):
             world.publish("kept:a", b'"' + b"x" * 20 + b'"', info=b'{"user":"4","client":"1234"}', tags=tags)
@@ -164,7 +164,7 @@ class TestTooMuch:
 
     def test_what_came_during_the_read_counts(self) -> None:
         """It is in the reply as well."""
-        world = World(page_bytes=200)
+        world = World(page_bytes=200 + 2 * 64 - 1)
         known = world.publish("kept:a", b"0")
         assert known is not None
         world.settle()
@@ -183,7 +183,7 @@ class TestTooMuch:
     @pytest.mark.parametrize(("size", "recovered"), [(100, [True, True]), (101, [True, False])])
     def test_channels_of_a_token_share_one_reply(self, size: int, recovered: list[bool]) -> None:
         """They are recovered in order, as far as the bytes go."""
-        world = World(page_bytes=200)
+        world = World(page_bytes=200 + 2 * 64)
         for name, length in (("kept:a", 100), ("kept:b", size)):
             world.publish(name, b'"' + b"x" * (length - 2) + b'"')
         world.settle()

@@ -8,6 +8,7 @@ import pytest
 from service.core.recovery import Page
 from service.errors import DatabaseUnavailable
 from service.realtime.durable_streams import DurableLimits
+from service.realtime.ports import Draft
 from service.realtime.stream_cache import CacheLimits
 from tests.support.clock import ManualClock
 from tests.support.durable import Durable, running
@@ -164,7 +165,7 @@ class TestPages:
     async def test_what_is_committed_during_a_read_is_in_it(self) -> None:
         """A reader must not get a page that ends before the top that it is told."""
         tables, clock = Tables(), ManualClock()
-        limits = DurableLimits(cache=CacheLimits(page_size=4))
+        limits = DurableLimits(cache=CacheLimits(page_size=4, tail_size=4))
         async with running(tables, clock=clock) as before:
             await before.fill(10)
         async with running(tables, clock=clock, limits=limits) as durable:
@@ -183,6 +184,22 @@ class TestPages:
 
             assert list(range(3, 13)) == offsets(task.result())
             assert 12 == task.result().top.offset
+
+    async def test_who_missed_more_has_more_read_for_all(self) -> None:
+        """In a few steps, up to a bound; past that everybody reads alone."""
+        tables, clock = Tables(), ManualClock()
+        limits = DurableLimits(cache=CacheLimits(page_size=4, tail_size=40))
+        async with running(tables, clock=clock) as before:
+            for number in range(60):
+                await before.store.append(Durable.channel(history_size=100), Draft(b"%d" % number))
+        async with running(tables, clock=clock, limits=limits) as durable:
+            seen = []
+            for after in (58, 57, 50, 45, 25, 20, 19, 18):
+                page = await durable.store.read(Durable.channel(history_size=100), after=after, limit=300)
+                assert list(range(after + 1, 61)) == offsets(page)
+                seen.append(reads(durable))
+
+        assert [1, 1, 2, 2, 3, 3, 4, 5] == seen
 
     @pytest.mark.parametrize("page_size", [3, 4, 300])
     @pytest.mark.parametrize("held_bytes", [0, 5, 1000])
