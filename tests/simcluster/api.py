@@ -41,12 +41,14 @@ class Api:
     """Answers requests out of a registry.
 
     Attributes:
+        clock: Of the registry.
         proxies: Serves a subresource that ends outside the store: ``proxy`` and ``log``.
         watches: Those that are open.
         bookmark_seconds: Between the bookmarks of a watch, in real time.
     """
 
     def __init__(self, registry: Registry) -> None:
+        self.clock = registry.clock
         self._registry = registry
         self._store = registry.store
         self._kinds = registry.kinds

@@ -34,6 +34,10 @@ class SimClock:
         """Return Unix seconds."""
         return self._began_wall + self.now() + self.shift_seconds
 
+    def told(self) -> float:
+        """Return Unix seconds as answers over HTTP tell them: shifted, and no faster than those of clients."""
+        return time.time() + self.shift_seconds  # noqa: TID251 - ditto
+
     async def sleep(self, seconds: float) -> None:
         """Wait for a time of the cluster."""
         await asyncio.sleep(seconds / self.rate)

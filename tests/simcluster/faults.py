@@ -46,6 +46,8 @@ class Fault:
         is_after: The request is carried out first, and its answer lost.
         skip_count: Requests that are let through before.
         times: Requests that are hit; None for all.
+        concerns: Says of a request whether it is looked at, in the cluster's thread.
+        action: Done when it strikes, in the cluster's thread, such as to end the client.
     """
 
     method: str = ""
@@ -57,10 +59,14 @@ class Fault:
     is_after: bool = False
     skip_count: int = 0
     times: int | None = 1
+    concerns: Callable[[Request], bool] = lambda _request: True
+    action: Callable[[], None] = lambda: None
 
     def hits(self, request: Request) -> bool:
         """Tell whether this request is hit, and count it."""
         if self.method not in ("", request.method) or not re.search(self.path, request.path):
+            return False
+        if not self.concerns(request):
             return False
         if self.skip_count > 0:
             self.skip_count -= 1
@@ -78,6 +84,7 @@ class Fault:
             Hang: The client is to wait.
             ApiError: The answer.
         """
+        self.action()
         if self.is_cut:
             raise Cut
         if self.is_hanging:

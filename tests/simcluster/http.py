@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -28,12 +29,18 @@ _ANONYMOUS = ApiError(401, "Unauthorized", "Unauthorized")
 
 
 class Seen:
-    """What a client asked, for tests that count."""
+    """What a client asked, for tests that count.
 
-    def __init__(self, method: str, path: str, manager: str, user: str) -> None:
-        self.method = method
-        self.path = path
-        self.manager = manager
+    Attributes:
+        agent: What the client calls itself.
+    """
+
+    def __init__(self, request: Request, user: str) -> None:
+        self.method = request.method
+        self.path = request.path
+        self.manager = request.query.get("fieldManager", "")
+        self.is_dry_run = "dryRun" in request.query
+        self.agent = request.headers.get("user-agent", "")
         self.user = user
 
     @override
@@ -110,7 +117,7 @@ class ApiSocket:
         user = self.users.get(token)
         if user is None:
             raise _ANONYMOUS
-        self.seen.append(Seen(request.method, request.path, request.query.get("fieldManager", ""), user.name))
+        self.seen.append(Seen(request, user.name))
         fault = self._faults.hit(request)
         if fault is not None and not fault.is_after:
             fault.strike()
@@ -122,6 +129,8 @@ class ApiSocket:
     async def _send(self, raw: web.BaseRequest, request: Request, answer: Answer) -> web.StreamResponse:
         if answer.pieces is None:
             headers = {**answer.headers, "Content-Type": answer.content_type}
+            if not any(name.lower() == "date" for name in headers):
+                headers["Date"] = formatdate(self._api.clock.told(), usegmt=True)
             return web.Response(status=answer.code, body=answer.encoded(), headers=headers)
         response = web.StreamResponse(status=answer.code, headers={"Content-Type": answer.content_type})
         response.enable_chunked_encoding()

@@ -180,9 +180,10 @@ class Registry:
         if meta.get("managedFields") == []:
             after["metadata"]["managedFields"] = []
         self._judge(resource, before, after, options)
-        if _content(before) == _content(after) and meta.get("managedFields") != []:
+        owned = _owned_as_said(before, meta.get("managedFields"))
+        if _content(before) == _content(after) and meta.get("managedFields") != [] and owned is before:
             return before
-        note_write(before, after, _writer(options), rfc3339(self.clock.wall()))
+        note_write(owned, after, _writer(options), rfc3339(self.clock.wall()))
         return self._kept_if_changed(resource, before, after, options)
 
     def apply(self, resource: Resource, namespace: str, name: str, config: Object, options: Options) -> Object:
@@ -383,6 +384,13 @@ def _combined(resource: Resource, before: Object, obj: Object, subresource: str)
     meta["resourceVersion"] = before["metadata"]["resourceVersion"]
     _encode_strings(after)
     return after
+
+
+def _owned_as_said(before: Object, entries: Any) -> Object:  # noqa: ANN401 - JSON
+    """Return the current state with the owners that its writer names; an empty list names none, and changes none."""
+    if not entries or entries == before["metadata"].get("managedFields"):
+        return before
+    return {**before, "metadata": {**before["metadata"], "managedFields": entries}}
 
 
 def _content(obj: Object) -> Object:

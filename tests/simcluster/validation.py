@@ -18,6 +18,7 @@ __all__ = ("validate",)
 
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 _PATH_NAME = re.compile(r"^[^/%]{1,253}$")
+_MOST_ANNOTATION_BYTES = 256 << 10
 _WORKLOADS = frozenset({"Deployment", "ReplicaSet", "StatefulSet"})
 
 # Field and text of a fault.
@@ -54,6 +55,9 @@ def _label_faults(after: Object) -> Iterator[_Fault]:
         for key, value in (after["metadata"].get(field) or {}).items():
             if not isinstance(value, str):
                 yield f"metadata.{field}", f"Invalid value: {key}: must be a string"
+    notes = after["metadata"].get("annotations") or {}
+    if sum(len(f"{key}{value}".encode()) for key, value in notes.items()) > _MOST_ANNOTATION_BYTES:
+        yield "metadata.annotations", f"Too long: may not be more than {_MOST_ANNOTATION_BYTES} bytes"
 
 
 def _workload_faults(before: Object | None, after: Object) -> Iterator[_Fault]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from kubernetes.dynamic.exceptions import ConflictError
 
+from tests.simcluster.kubectl import kubectl
 from tests.simcluster.target import Target
 from tests.simcluster_tests.manifests import DEPLOYMENT, idle
 
@@ -44,6 +45,27 @@ def test_force_takes_the_field_and_no_more(target: Target) -> None:
         if entry["operation"] == "Apply"
     }
     assert {"first": False, "second": True} == images
+
+
+def test_owner_that_is_taken_off_the_list_owns_nothing(target: Target) -> None:
+    """Whoever writes the list has that say; nothing else changes, and the next apply conflicts no more."""
+    first = _apply(target, idle(target, replicas=0), "first")
+    patch = [
+        {"op": "test", "path": "/metadata/managedFields/0/manager", "value": "first"},
+        {"op": "remove", "path": "/metadata/managedFields/0"},
+        {"op": "add", "path": "/metadata/managedFields/-", "value": {**_entry(first), "manager": "third"}},
+    ]
+    kubectl(target, "patch", "deployment", "idle", "--type=json", f"--patch={json.dumps(patch)}")
+
+    with pytest.raises(ConflictError) as caught:
+        _apply(target, idle(target, replicas=0, image="other:1"), "second")
+
+    assert {'conflict with "third"'} == {one["message"] for one in json.loads(caught.value.body)["details"]["causes"]}
+
+
+def _entry(one: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = one["metadata"]["managedFields"][0]
+    return found
 
 
 def test_field_that_is_no_longer_applied_goes(target: Target) -> None:
