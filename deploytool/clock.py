@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from typing_extensions import override
 
@@ -22,12 +22,16 @@ class Clock(Protocol):
         ...
 
 
+# `time.monotonic` stands still while a machine sleeps, on Linux and on macOS alike; what others wait for does not.
+_SLEEPLESS: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
+
 class SystemClock(Clock):
-    """The clocks of this machine."""
+    """The clocks of this machine; they go on while it sleeps."""
 
     @override
     def now(self) -> float:
-        return time.monotonic()
+        return time.monotonic() if _SLEEPLESS is None else time.clock_gettime(_SLEEPLESS)
 
     @override
     def wall(self) -> float:

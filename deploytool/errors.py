@@ -4,7 +4,8 @@
 
     DeploytoolError
     ├── ManifestError     a file that was named cannot be read as manifests
-    └── SettingsError     deploytool.yaml, or what the command line says beside it, makes no sense
+    ├── SettingsError     deploytool.yaml, or what the command line says beside it, makes no sense
+    └── UnverifiedError   something could not be asked or tried; each room has its own: ends with 5
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("DeploytoolError", "ManifestError", "SettingsError")
+__all__ = ("DeploytoolError", "ManifestError", "SettingsError", "UnverifiedError")
 
 
 class DeploytoolError(Exception):
@@ -27,6 +28,26 @@ class DeploytoolError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+
+
+class UnverifiedError(DeploytoolError):
+    """Something could not be found out: nothing is known, neither good nor bad.
+
+    Attributes:
+        problem: What happened, as a clause without its full stop.
+        remediation: What a person does about it; empty when there is nothing to say.
+    """
+
+    exit_code = 5
+
+    def __init__(self, problem: str, remediation: str = "") -> None:
+        super().__init__(problem, remediation)
+        self.problem = problem
+        self.remediation = remediation
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.problem}. {self.remediation}" if self.remediation else self.problem
 
 
 class ManifestError(DeploytoolError):

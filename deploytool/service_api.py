@@ -5,7 +5,7 @@ over HTTP, or whatever else carries a method, a path and a body.
 
 ::
 
-    DeploytoolError
+    UnverifiedError
     └── ServiceError           could not verify; ends with 5
         ├── KeyMissingError    nobody gave us an admin key; ends with 2
         ├── KeyRefusedError    401
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from typing_extensions import override
 
-from deploytool.errors import DeploytoolError
+from deploytool.errors import UnverifiedError
 from deploytool.model.observations import Database, DatabaseServer, Pool, Scrape, Status
 
 if TYPE_CHECKING:
@@ -55,24 +55,8 @@ _OK: Final = 200
 _LOCKS: Final = frozenset({"local", "file", "database"})
 
 
-class ServiceError(DeploytoolError):
-    """The service could not be asked.
-
-    Attributes:
-        problem: What happened, as a clause.
-        remediation: What a person does about it; empty when there is nothing to say.
-    """
-
-    exit_code = 5
-
-    def __init__(self, problem: str, remediation: str = "") -> None:
-        super().__init__(problem, remediation)
-        self.problem = problem
-        self.remediation = remediation
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.problem}. {self.remediation}" if self.remediation else self.problem
+class ServiceError(UnverifiedError):
+    """The service could not be asked."""
 
 
 class KeyMissingError(ServiceError):
@@ -378,6 +362,8 @@ def _database(found: Any) -> Database | None:  # noqa: ANN401 - JSON
         server=None
         if server is None
         else DatabaseServer(*(_count(server, name) for name in ("max_connections", "reserved", "in_use"))),
+        # Came later than the rest.
+        code_level=_count(found, "code_level") if "code_level" in found else None,
     )
 
 

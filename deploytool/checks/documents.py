@@ -11,10 +11,10 @@ from deploytool.model.finding import Category, Depth, Evidence, Item, Observatio
 from deploytool.model.observations import DocumentTrial, Unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from deploytool.model.expectations import Expectations
-    from deploytool.model.observations import Attestation
+    from deploytool.model.observations import Attestation, RolloutRecord
     from deploytool.model.snapshot import Snapshot
 
 __all__ = ("ITEMS",)
@@ -24,6 +24,7 @@ _DEPLOYMENT = "documentation.deployment-procedure"
 _ROLLBACK = "documentation.rollback-procedure"
 _RUNBOOKS = "documentation.runbooks"
 _DAY = 86_400.0
+_SKEW_DAYS = 1.0
 _POLICY_SUFFIX = ".attestations"
 
 
@@ -137,17 +138,49 @@ def _compared(one: Attestation, trial: DocumentTrial) -> Observation:
 
 
 def _drilled(snapshot: Snapshot, expectations: Expectations) -> Iterator[Observation]:
-    found = _of(snapshot, _ROLLBACK)
-    if isinstance(found, Observation):
+    attested = _of(snapshot, _ROLLBACK)
+    if isinstance(attested, Observation):
         return
-    drills = [(one.drill, one) for one in found if one.drill is not None]
-    if not drills:
+    practised = [*_attested_drills(attested, snapshot, expectations)]
+    if not isinstance(snapshot.rollouts, Unseen):
+        practised += _recorded(snapshot.rollouts, snapshot, expectations)
+    lately = [one for one in practised if one[1].verdict is Verdict.SATISFIED]
+    if not lately and isinstance(snapshot.rollouts, Unseen):
+        yield unknown("whether a rollout went back lately", snapshot.rollouts)
+    elif practised:
+        # The newest that counts; the newest of all when none does.
+        yield max(lately or practised, key=lambda pair: pair[0])[1]
+    else:
         yield Observation(Verdict.VIOLATED, "", "no rollback drill is on record", _none())
-        return
-    drill, one = max(drills, key=lambda pair: pair[0].at)
-    days, most = (snapshot.at - drill.at) / _DAY, expectations.drill_max_age_seconds / _DAY
-    message = f"the last rollback drill ({drill.reference}) was {days:.0f} days ago, of {most:.0f} allowed"
-    yield Observation(verdict(0 <= days <= most), one.who, message, _evidence(one, "drill", drill.reference))
+
+
+def _attested_drills(
+    attested: Iterable[Attestation], snapshot: Snapshot, expectations: Expectations
+) -> Iterator[tuple[float, Observation]]:
+    for one in attested:
+        if one.drill is not None:
+            days, most = (snapshot.at - one.drill.at) / _DAY, expectations.drill_max_age_seconds / _DAY
+            message = f"the last rollback drill ({one.drill.reference}) was {days:.0f} days ago, of {most:.0f} allowed"
+            evidence = _evidence(one, "drill", one.drill.reference)
+            yield one.drill.at, Observation(verdict(0 <= days <= most), one.who, message, evidence)
+
+
+def _recorded(
+    rollouts: Iterable[RolloutRecord], snapshot: Snapshot, expectations: Expectations
+) -> Iterator[tuple[float, Observation]]:
+    """Yield what is on record of rollouts that went back from the new image to the old one."""
+    for one in rollouts:
+        if one.was_switched and one.was_rolled_back:
+            days, most = (snapshot.at - one.ended_at) / _DAY, expectations.drill_max_age_seconds / _DAY
+            kind = "a drill" if one.is_drill else "in earnest"
+            images = f"{one.new} -> {one.old}"
+            message = (
+                f"the last rollback (rollout {one.rollout}, {kind}: {images}) was {max(days, 0.0):.0f} days ago, "
+                f"of {most:.0f} allowed"
+            )
+            evidence = (Evidence(one.source, "rolled back", f"{images}, {kind}, by {one.who}", at=one.ended_at),)
+            # By the API server's clock, which need not agree with ours.
+            yield one.ended_at, Observation(verdict(-_SKEW_DAYS <= days <= most), one.who, message, evidence)
 
 
 def _authorship(item: str) -> Callable[[Snapshot, Expectations], Iterator[Observation]]:
@@ -285,8 +318,9 @@ ITEMS = (
         id=_ROLLBACK,
         category=Category.DOCUMENTATION,
         title="rollback procedures defined",
-        knows="As for the deployment procedure, and a rollback drill on record.",
-        needs=_WITH_DOCUMENTS,
+        knows="As for the deployment procedure, and a rollback on record: that of a rollout that went back from its "
+        "new image, as a drill or because it had to, or a drill that somebody has attested to.",
+        needs=_WITH_DOCUMENTS | {"rollouts"},
         passes_from=Depth.LIVE,
         rules=(
             *_document_rules(_ROLLBACK, extra=" --drill-at TIME --drill-reference URL"),
@@ -295,7 +329,9 @@ ITEMS = (
                 Depth.LIVE,
                 Severity.ERROR,
                 "a rollback was practised lately",
-                f"Practise one, then record it: {_ATTEST} --url URL --drill-at TIME --drill-reference URL`.",
+                "Practise one: `deploytool rollout run --drill --namespace {namespace} --workload {workload} --image "
+                "IMAGE` goes back on purpose, and is on record then. One that was practised otherwise is attested to: "
+                f"{_ATTEST} --url URL --drill-at TIME --drill-reference URL`.",
                 _drilled,
             ),
             _authorship_rule(_ROLLBACK),

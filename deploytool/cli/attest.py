@@ -135,7 +135,9 @@ def _item(  # noqa: PLR0913 - options
 
 
 @attest.command("list")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How it is told."
+)
 @_where
 def _list(*, output: str, **where: str) -> None:
     """Show what people have vouched for, the newest first."""

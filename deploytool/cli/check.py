@@ -74,7 +74,9 @@ _CHOOSING = _options(
                  help="Look again until the exit code is 0, for at most this long (5m)."),
 )  # fmt: skip
 _PRINTING = _options(
-    click.option("-o", "--output", type=click.Choice(_FORMATS), default="table", show_default=True),
+    click.option(
+        "-o", "--output", type=click.Choice(_FORMATS), default="table", show_default=True, help="How it is told."
+    ),
     click.option("--output-file", metavar="FILE", help="Write the report there, and the table to stdout."),
 )
 _REACHING = _options(

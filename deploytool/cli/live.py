@@ -210,6 +210,7 @@ class _Look:
         steps: dict[str, Callable[[], Any]] = {
             "scale_trial": lambda: cluster_snapshot.try_scale(self._cluster, release.name),
             "attestations": lambda: _or_unseen(self._read_stored(release), lambda stored: stored.attestations),
+            "rollouts": lambda: _or_unseen(self._read_stored(release), lambda stored: stored.rollouts),
             "status": lambda: _asked(self._api(release), lambda known: known.status()),
             "scrape": lambda: _asked(self._api(release), lambda known: known.metrics()),
             "prometheus": self._prometheus,
@@ -338,6 +339,7 @@ class _Look:
 _WORDS: Final = {
     "scale_trial": "trying to scale to 2, as a dry run",
     "attestations": "reading attestations",
+    "rollouts": "reading the records of rollouts",
     "status": "asking the service for its status",
     "scrape": "reading the metrics",
     "prometheus": "asking Prometheus for its rules",

@@ -18,7 +18,14 @@ def lock() -> None:
 
 @lock.command()
 @reaching
-@click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="Lines for people, or JSON for programs.",
+)
 def status(*, config: str | None, output: str, **given: Any) -> None:  # noqa: ANN401 - click hands on what its options hold
     """Show who holds it, and what the rollout did so far."""
     from deploytool.cli.rolling.planned import recorded

@@ -28,7 +28,7 @@ def window() -> None:
 @window.command()
 @config_option
 @_at_option
-@click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100))
+@click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="How many to list.")
 def show(*, config: str | None, at: str | None, count: int) -> None:
     """List the next openings that are long enough."""
     from deploytool.cli.rolling.planned import spell_opening

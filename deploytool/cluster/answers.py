@@ -21,11 +21,12 @@ from deploytool.cluster.errors import (
 if TYPE_CHECKING:
     from deploytool.cluster.resources import Resource
 
-__all__ = ("Question", "explain")
+__all__ = ("Question", "explain", "seconds_to_wait")
 
 _USER: Final = re.compile(r'User "([^"]+)" cannot ')
 _POLICY: Final = re.compile(r"ValidatingAdmissionPolicy '([^']+)' with binding '[^']*' denied request: (.*)", re.DOTALL)
 _WEBHOOK: Final = re.compile(r"admission webhook .* denied the request")
+_MANAGER: Final = re.compile(r'conflict with "([^"]*)"')
 _SHOWN_CHARACTERS: Final = 500
 
 
@@ -41,9 +42,30 @@ class Question:
     namespace: str
 
 
-def explain(question: Question, status: int, body: bytes) -> ClusterError:  # noqa: PLR0911 - a table
-    """Return the error that an answer stands for."""
+def explain(question: Question, status: int, body: bytes, *, retry_after: str = "") -> ClusterError:
+    """Return the error that an answer stands for.
+
+    Args:
+        retry_after: Header of this name; empty for none.
+    """
     said = _status_of(body)
+    error = _meaning(question, status, said)
+    error.retry_seconds = seconds_to_wait(retry_after) or _seconds_of(said)
+    return error
+
+
+def seconds_to_wait(retry_after: str) -> float:
+    """Return what a ``Retry-After`` says; 0 for nothing, and for a date, which no API server sends."""
+    return float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else 0.0
+
+
+def _seconds_of(said: dict[str, Any]) -> float:
+    details = said.get("details")
+    seconds = details.get("retryAfterSeconds") if isinstance(details, dict) else None
+    return float(seconds) if isinstance(seconds, int) and seconds > 0 else 0.0
+
+
+def _meaning(question: Question, status: int, said: dict[str, Any]) -> ClusterError:  # noqa: PLR0911 - a table
     message = _line(str(said.get("message") or ""))
     match status:
         case 401:
@@ -56,7 +78,8 @@ def explain(question: Question, status: int, body: bytes) -> ClusterError:  # no
         case 404:
             return _absent(question, said)
         case 409:
-            return ConflictError(message or f"{question.resource.kind} {question.name} was changed meanwhile")
+            problem = message or f"{question.resource.kind} {question.name} was changed meanwhile"
+            return ConflictError(problem, owners=_owners(said))
         case 422 | 400:
             return _refused(message) or RefusedError(message or "the API server takes it for invalid")
         case 503 if question.subresource == "proxy":
@@ -104,6 +127,19 @@ def _absent(question: Question, said: dict[str, Any]) -> ClusterError:
         where = f" in namespace {question.namespace}" if question.namespace else ""
         return MissingError(f"there is no {question.resource.kind} {question.name.partition(':')[0]}{where}")
     return NotServedError(f"this cluster has no {question.resource.kind} ({question.resource.api_version})")
+
+
+def _owners(said: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the fields that belong to others, by field manager."""
+    found: dict[str, list[str]] = {}
+    details = said.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    for cause in causes if isinstance(causes, list) else ():
+        if not isinstance(cause, dict) or cause.get("reason") != "FieldManagerConflict":
+            continue
+        manager = _MANAGER.match(str(cause.get("message") or ""))
+        found.setdefault(_line(manager[1] if manager else "somebody"), []).append(_line(str(cause.get("field") or "")))
+    return found
 
 
 def _status_of(body: bytes) -> dict[str, Any]:

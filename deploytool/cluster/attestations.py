@@ -1,4 +1,4 @@
-"""Attestations and load reports: immutable ConfigMaps, one each, made in the name of who makes them.
+"""Attestations, load reports and records of rollouts: immutable ConfigMaps, one each, in the name of who makes them.
 
 The chart's admission policy refuses one whose ``who`` is not the requesting user, whoever writes it and however. Where
 there is no such policy, or the user stands for several people, nobody can say who vouched for what.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deploytool.cluster.client import FIELD_MANAGER
 from deploytool.cluster.errors import RefusedError
+from deploytool.cluster.records import RECORD, record_of
 from deploytool.cluster.resources import CONFIG_MAPS
 from deploytool.cluster.selection import ATTESTATION_OF
 from deploytool.model.observations import Attestation, Drill, LoadReport
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deploytool.cluster.client import Cluster, Identity
+    from deploytool.model.observations import RolloutRecord
 
 __all__ = ("Statement", "Stored", "is_shared", "newest_load_report", "read", "revoke", "store", "store_load_report")
 
@@ -69,11 +71,13 @@ class Stored:
     Attributes:
         attestations: The newest first.
         reports: Of load tests, the newest first.
-        unreadable: ConfigMaps with the label that are neither, by name, and why.
+        rollouts: That are over, the newest first.
+        unreadable: ConfigMaps with the label that are none of these, by name, and why.
     """
 
     attestations: tuple[Attestation, ...]
     reports: tuple[LoadReport, ...]
+    rollouts: tuple[RolloutRecord, ...]
     unreadable: Mapping[str, str]
 
 
@@ -135,6 +139,7 @@ def read(cluster: Cluster, workload: str) -> Stored:
     listing = cluster.all(CONFIG_MAPS, labels=f"{ATTESTATION_OF}={workload}")
     attestations: list[Attestation] = []
     reports: list[LoadReport] = []
+    rollouts: list[RolloutRecord] = []
     unreadable: dict[str, str] = {}
     for one in listing.items:
         name = str(one["metadata"]["name"])
@@ -144,6 +149,8 @@ def read(cluster: Cluster, workload: str) -> Stored:
                 unreadable[name] = "it can be changed"
             elif _REPORT in data:
                 reports.append(_report(one, data))
+            elif RECORD in data:
+                rollouts.append(record_of(one, data, at))
             else:
                 attestations.append(_attestation(one, data, at))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -151,6 +158,7 @@ def read(cluster: Cluster, workload: str) -> Stored:
     return Stored(
         tuple(sorted(attestations, key=lambda one: -one.made_at)),
         tuple(sorted(reports, key=lambda one: -one.at)),
+        tuple(sorted(rollouts, key=lambda one: -one.ended_at)),
         unreadable,
     )
 

@@ -10,22 +10,23 @@ import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from deploytool.clock import SystemClock
 from deploytool.cluster import kubeconfig
-from deploytool.cluster.answers import explain
+from deploytool.cluster.answers import explain, seconds_to_wait
 from deploytool.cluster.errors import AnswerError, NotServedError, UnreachableError
 from deploytool.cluster.failures import failure
-from deploytool.cluster.resources import SELF_SUBJECT_REVIEWS, SERVICES
+from deploytool.cluster.resources import SELF_SUBJECT_REVIEWS, SERVICES, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from deploytool.clock import Clock
     from deploytool.cluster.answers import Question
-    from deploytool.cluster.resources import Resource
+    from deploytool.cluster.errors import ClusterError
 
 __all__ = ("FIELD_MANAGER", "Cluster", "Identity", "Limits", "Listing", "RawAnswer")
 
@@ -38,7 +39,17 @@ _NOT_FOUND: Final = 404
 _TOO_MANY: Final = 429
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 5.0
 _CHUNK_BYTES: Final = 1 << 16
-_PATCH_TYPES: Final = {dict: "application/merge-patch+json", list: "application/json-patch+json"}
+
+
+class _Applied(dict[str, Any]):
+    """An object for a server-side apply."""
+
+
+_PATCH_TYPES: Final = {
+    dict: "application/merge-patch+json",
+    list: "application/json-patch+json",
+    _Applied: "application/apply-patch+yaml",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,11 @@ class Cluster:
     Attributes:
         namespace: Taken for every kind that has one.
         calls: Requests sent so far.
+        pause: Waits for a time in seconds, when the API server is too busy.
+        kubeconfig: Files, as ``KUBECONFIG`` names them; empty for the account of a pod.
+        context: Of the kubeconfig; stays what it was when its files name another one later.
+        ahead_seconds: By how much our wall clock is ahead of the API server's, less than 0 when it is behind, as of the
+            last answer, and exact to a second and the time that answer took; None while it has not told the time.
     """
 
     pool: Any
@@ -100,6 +116,10 @@ class Cluster:
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)
     calls: int = 0
+    pause: Callable[[float], None] = field(default_factory=lambda: _wait)
+    kubeconfig: str = ""
+    context: str = ""
+    ahead_seconds: float | None = None
     _waited_seconds: float = 0.0
 
     @classmethod
@@ -112,6 +132,7 @@ class Cluster:
         namespace: str = "",
         clock: Clock | None = None,
         limits: Limits | None = None,
+        pause: Callable[[float], None] | None = None,
     ) -> Iterator[Cluster]:
         """Read the configuration and open a client; nothing is sent yet.
 
@@ -121,6 +142,7 @@ class Cluster:
             namespace: Empty for that of the context.
             clock: None for the system's.
             limits: None for the defaults.
+            pause: Waits for a time in seconds; None for the system's.
 
         Raises:
             ClientMissingError: The official client is not installed.
@@ -135,6 +157,9 @@ class Cluster:
                 namespace=namespace or loaded.namespace,
                 clock=clock or SystemClock(),
                 limits=limits or Limits(),
+                pause=pause or _wait,
+                kubeconfig=loaded.files,
+                context=loaded.context,
             )
         finally:
             pool.clear()
@@ -186,6 +211,18 @@ class Cluster:
         query = _write_query(dry_run=dry_run)
         return self._object("patch", resource, name, subresource, query=query, body=patch)
 
+    def try_to_apply(
+        self, resource: Resource, body: Mapping[str, Any], *, manager: str, is_forced: bool = False
+    ) -> dict[str, Any]:
+        """Ask, as a dry run, what a server-side apply by a field manager would make of an object; returns it.
+
+        Raises:
+            ConflictError: Others own some of the fields; its owners say whose. Never when it is forced.
+        """
+        query = {"fieldManager": manager, "force": "true" if is_forced else "false", "dryRun": "All"}
+        name = str(body["metadata"]["name"])
+        return self._object("patch", resource, name, "", query=query, body=_Applied(body))
+
     def delete(self, resource: Resource, name: str, *, uid: str = "") -> None:
         """Delete an object; with a uid, only if it is still that one."""
         body = {"preconditions": {"uid": uid}} if uid else {}
@@ -195,6 +232,23 @@ class Cluster:
         """Tell whether the cluster has a group of APIs; whoever is authenticated may ask."""
         answer = self._send("GET", f"/apis/{group}", headers={"Accept": "application/json"}, body=b"")
         return answer.status != _NOT_FOUND
+
+    def kinds(self, api_version: str) -> dict[str, Resource]:
+        """Return what a version of a group has, by kind; empty where the cluster has no such version."""
+        group, _, version = api_version.rpartition("/")
+        path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        answer = self._send("GET", path, headers={"Accept": "application/json"}, body=b"")
+        if answer.status == _NOT_FOUND:
+            return {}
+        try:
+            found = json.loads(answer.body)["resources"]
+            return {
+                str(one["kind"]): Resource(group, version, str(one["name"]), str(one["kind"]), bool(one["namespaced"]))
+                for one in found
+                if "/" not in one["name"]
+            }
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise AnswerError(f"{self.host} did not say what {api_version} has: status {answer.status}") from error
 
     def identity(self) -> Identity:
         """Ask the API server who we are."""
@@ -225,8 +279,25 @@ class Cluster:
         verb = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[method]
         answer = self._send(method, SERVICES.path(self.namespace, service, "proxy") + path, headers=headers, body=body)
         if answer.status >= _REFUSED and _is_status(answer.body):
-            raise explain(self._question(verb, SERVICES, service, "proxy"), answer.status, answer.body)
+            raise self._error(self._question(verb, SERVICES, service, "proxy"), answer)
         return answer
+
+    def text(self, path: str) -> str:
+        """Return what is no object but text, such as a log.
+
+        Args:
+            path: From the slash on, with its query.
+
+        Raises:
+            ClusterError: It cannot be had.
+        """
+        answer = self._send("GET", path, headers={"Accept": "*/*"}, body=b"")
+        if answer.status not in _SUCCESS:
+            raise AnswerError(f"{self.host} answered {answer.status} when asked for {path.partition('?')[0]}")
+        return answer.body.decode(errors="replace")
+
+    def _error(self, question: Question, answer: RawAnswer) -> ClusterError:
+        return explain(question, answer.status, answer.body, retry_after=answer.headers.get("retry-after", ""))
 
     def _question(self, verb: str, resource: Resource, name: str, subresource: str) -> Question:
         from deploytool.cluster.answers import Question  # noqa: PLC0415 - for its value, not for its type
@@ -250,8 +321,11 @@ class Cluster:
             headers["Content-Type"] = _PATCH_TYPES[type(body)] if verb == "patch" else "application/json"
         content = b"" if body is None else json.dumps(body).encode()
         answer = self._send(method, f"{path}?{urlencode(query)}" if query else path, headers=headers, body=content)
+        # Of its own answers alone: what it passes on has the time of whoever answered.
+        if (told_at := _date_of(answer)) is not None:
+            self.ahead_seconds = self.clock.wall() - told_at
         if answer.status not in _SUCCESS:
-            raise explain(self._question(verb, resource, name, subresource), answer.status, answer.body)
+            raise self._error(self._question(verb, resource, name, subresource), answer)
         try:
             found = json.loads(answer.body)
         except (ValueError, RecursionError):
@@ -267,7 +341,8 @@ class Cluster:
         answer = self._exchange(method, target, headers=headers, body=body)
         if answer.status == _TOO_MANY:
             # Nothing was done; a busy API server says when to come back. Once, so that calls stay bounded.
-            threading.Event().wait(_pause_seconds(answer))
+            said = seconds_to_wait(answer.headers.get("retry-after", ""))
+            self.pause(min(said, _LONGEST_PAUSE_SECONDS) or _PAUSE_SECONDS)
             answer = self._exchange(method, target, headers=headers, body=body)
         return answer
 
@@ -324,9 +399,19 @@ class Cluster:
         return b"".join(pieces)
 
 
-def _pause_seconds(answer: RawAnswer) -> float:
-    said = answer.headers.get("retry-after", "")
-    return min(float(said), _LONGEST_PAUSE_SECONDS) if said.isdecimal() else _PAUSE_SECONDS
+def _date_of(answer: RawAnswer) -> float | None:
+    """Return when an answer was given, by the clock of who gave it; None when it does not say.
+
+    Source: RFC 9110 section 6.6.1.
+    """
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _wait(seconds: float) -> None:
+    threading.Event().wait(seconds)
 
 
 def _write_query(*, dry_run: bool) -> dict[str, str]:

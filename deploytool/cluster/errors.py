@@ -2,7 +2,7 @@
 
 ::
 
-    DeploytoolError
+    UnverifiedError
     └── ClusterError                 could not verify; ends with 5
         ├── ClientMissingError       the official client is not installed; ends with 2
         ├── KubeconfigError          there is no usable configuration; ends with 2
@@ -20,11 +20,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from deploytool.errors import DeploytoolError
+from deploytool.errors import UnverifiedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = (
     "AnswerError",
@@ -46,24 +49,14 @@ __all__ = (
 _NAMELESS: Final = frozenset({"create", "list", "watch", "deletecollection"})
 
 
-class ClusterError(DeploytoolError):
+class ClusterError(UnverifiedError):
     """Something about the cluster could not be found out.
 
     Attributes:
-        problem: What happened, as a sentence without its full stop.
-        remediation: What a person does about it; empty when there is nothing to say.
+        retry_seconds: For which the API server asked to be left alone; 0 when it did not say.
     """
 
-    exit_code = 5
-
-    def __init__(self, problem: str, remediation: str = "") -> None:
-        super().__init__(problem, remediation)
-        self.problem = problem
-        self.remediation = remediation
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.problem}. {self.remediation}" if self.remediation else self.problem
+    retry_seconds: float = 0.0
 
 
 class ClientMissingError(ClusterError):
@@ -119,7 +112,15 @@ class MissingError(ClusterError):
 
 
 class ConflictError(ClusterError):
-    """The object is there already, or somebody changed it meanwhile."""
+    """The object is there already, somebody changed it meanwhile, or fields of it belong to others.
+
+    Attributes:
+        owners: Of a server-side apply: the fields in its way, by the name of their field manager.
+    """
+
+    def __init__(self, problem: str, *, owners: Mapping[str, Sequence[str]] | None = None) -> None:
+        super().__init__(problem)
+        self.owners = owners or {}
 
 
 class AnswerError(ClusterError):

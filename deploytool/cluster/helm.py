@@ -1,59 +1,45 @@
 """Helm, for a release that it owns: an upgrade to another image, and back.
 
-The ``helm`` on the path does it, or else the package helm-python-sdk in a child process whose ``argv[0]`` is ``helm``:
-Helm takes its field manager from there, and both have to be the same one, or each would conflict with the other.
+Nothing that Helm owns is patched beside it.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import io
-import json
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
+import copy
 import tempfile
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from deploytool.cluster.resources import SECRETS
+from deploytool.cluster.difference import differences, release_differences
+from deploytool.cluster.helm_process import HelmProcess
+from deploytool.cluster.release_record import documents, read_record, write_chart
+from deploytool.cluster.release_upgrade import ReleaseUpgrade, deployment_of
+from deploytool.cluster.resources import DEPLOYMENTS, SECRETS
 from deploytool.cluster.retrying import transient
-from deploytool.cluster.workload import Switch
-from deploytool.rollout.errors import PhaseError, RefusedError, TransientError
+from deploytool.cluster.workload import Switch, image_of, with_image
+from deploytool.errors import DeploytoolError
+from deploytool.rollout.errors import PhaseError, RefusedError
 from deploytool.rollout.ports import Proposal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from deploytool.cluster.client import Cluster
+    from deploytool.cluster.release_record import ReleaseRecord
+    from deploytool.cluster.rights import Right
     from deploytool.rollout.journal import Journal
 
-__all__ = ("HelmSwitch", "image_values", "write_chart")
+    Pause = Callable[[float], None]
 
-_SDK: Final = "helm_python"
-# Less than the lock may go without being renewed.
-_SECONDS: Final = 35.0
-_MOST_BYTES: Final = 64 << 20
-_MOST_SAID: Final = 1000
+__all__ = ("HelmSwitch", "image_values")
+
 _DEPLOYED: Final = "deployed"
-_CHILD: Final = """
-import json, sys
-from helm_python import Config, HelmError
-call = json.load(sys.stdin)
-try:
-    with Config(kubeconfig_path=call["kubeconfig"], namespace=call["namespace"]) as config:
-        getattr(config, call["action"])(*call["arguments"], **call["options"])
-except HelmError as error:
-    print(error, file=sys.stderr)
-    raise SystemExit(1)
-"""
+_WAS_DEPLOYED: Final = frozenset({_DEPLOYED, "superseded"})
+_PENDING: Final = "pending"
+_GOING: Final = "uninstall"
 
 
 class HelmSwitch(Switch):
@@ -62,24 +48,20 @@ class HelmSwitch(Switch):
     Args:
         cluster: Where its records are.
         release: Its name.
-        kubeconfig: Path; empty for what the environment says.
-        context: Of the kubeconfig; empty for the current one.
         chart: Path of another chart than that of the record; empty for that.
     """
 
-    def __init__(
-        self, cluster: Cluster, release: str, *, kubeconfig: str = "", context: str = "", chart: str = ""
-    ) -> None:
+    def __init__(self, cluster: Cluster, release: str, *, chart: str = "") -> None:
         self._cluster = cluster
         self._release = release
-        self._kubeconfig = kubeconfig
-        self._context = context
         self._chart = chart
+        self._helm = HelmProcess(cluster, release)
 
     @property
     @override
-    def manager(self) -> str:
-        return "helm"
+    def rights(self) -> Sequence[Right]:
+        # Helm does what it does as us, and keeps its records there.
+        return tuple((verb, SECRETS, "", "") for verb in ("list", "get", "create", "update"))
 
     def revision(self) -> int:
         """Return the newest revision that was deployed.
@@ -87,180 +69,171 @@ class HelmSwitch(Switch):
         Raises:
             RefusedError: There is none.
         """
-        found = [number for number, status in self._records() if status in (_DEPLOYED, "superseded")]
-        if not found:
-            raise RefusedError(f"Helm has no record of release {self._release} in this namespace")
-        deployed = [number for number, status in self._records() if status == _DEPLOYED]
-        return max(deployed or found)
+        return self._deployed(self._states())
 
-    def _records(self) -> list[tuple[int, str]]:
+    def _deployed(self, states: Sequence[tuple[int, str]]) -> int:
+        if not states:
+            raise RefusedError(f"Helm has no record of release {self._release} in this namespace")
+        number, status = states[-1]
+        if status.startswith(_GOING):
+            raise RefusedError(
+                f"release {self._release} is {status} at revision {number}: it has to be installed first"
+            )
+        found = [one for one, was in states if was in _WAS_DEPLOYED]
+        if not found:
+            raise RefusedError(
+                f"release {self._release} is {status} at revision {number}, and none was ever deployed: its "
+                "installation was cut off, and there is nothing to go back to. If what runs is what was to be "
+                f"installed, {self._spelled(f'rollback {self._release} {number}')} takes it for deployed; else install "
+                "it again"
+            )
+        return max([one for one, was in states if was == _DEPLOYED] or found)
+
+    def _states(self) -> list[tuple[int, str]]:
         with transient():
             found = self._cluster.all(SECRETS, labels=f"owner=helm,name={self._release}").items
         labels = [one["metadata"].get("labels") or {} for one in found]
         return sorted((int(one.get("version") or 0), str(one.get("status"))) for one in labels)
 
+    def _record(self, revision: int) -> ReleaseRecord:
+        with transient():
+            return read_record(self._cluster.get(SECRETS, f"sh.helm.release.v1.{self._release}.v{revision}"))
+
     @override
-    def preflight(self, image: str) -> Proposal:
-        revision = self.revision()
-        if self._binary() is None and find_spec(_SDK) is None:
+    def preflight(self, deployment: Mapping[str, Any], image: str) -> Proposal:
+        by, states = self._helm.name, self._states()
+        record = self._record(self._deployed(states))
+        number, status = states[-1]
+        pending = f"revision {number} is {status}, and is rolled back first; " if status.startswith(_PENDING) else ""
+        before = documents(record.manifest)
+        old = deployment_of(before, deployment["metadata"]["name"])
+        after = self._put_in(before, old, image) if pending else documents(self._rendered(record, image))
+        deployment_of(after, deployment["metadata"]["name"])
+        upgrade = ReleaseUpgrade(self._cluster, self._release, deployment, before, after, record.is_applied)
+        asked = upgrade.tried()
+        self._require_way_back(deployment, old, record.revision, status)
+        _require_as_wanted(asked, image)
+        but = f"{DEPLOYMENTS.kind} {deployment['metadata']['name']}"
+        lines = (
+            f"{pending}helm upgrade {self._release} from revision {record.revision} by {by}: image -> {image}",
+            *differences(deployment, asked),
+            *release_differences(before, after, but=but),
+        )
+        return Proposal(lines, asked["spec"]["template"])
+
+    def _rendered(self, record: ReleaseRecord, image: str) -> str:
+        try:
+            with self._chart_folder(record) as chart:
+                return self._helm.render(chart, _values(record, image))
+        except PhaseError as error:
+            raise RefusedError(str(error)) from error
+
+    def _put_in(
+        self, before: Sequence[Mapping[str, Any]], old: Mapping[str, Any], image: str
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return the objects with another image: Helm renders nothing for a release that is pending."""
+        if self._chart:
             raise RefusedError(
-                f"Helm owns release {self._release}, and there is no helm on the path: install it, or "
-                "pip install helm-python-sdk"
+                f"release {self._release} is pending, and what another chart makes of it cannot be seen before it is "
+                f"brought back: {self._spelled(f'rollback {self._release} {self.revision()}')}"
             )
-        number, status = self._records()[-1]
-        pending = f"revision {number} is {status}, and is rolled back first; " if status.startswith("pending") else ""
-        with self._chart_folder(revision) as chart:
-            self._require_chart(chart)
-        by = "helm" if self._binary() is not None else "helm-python-sdk"
-        return Proposal((f"{pending}helm upgrade {self._release} from revision {revision} by {by}: image -> {image}",))
+        return [with_image(one, image) if one is old else one for one in before]
 
-    def _require_chart(self, chart: str) -> None:
-        if not (Path(chart) / "Chart.yaml").is_file() and not Path(chart).is_file():
-            raise RefusedError(f"there is no chart at {chart}")
+    def _require_way_back(
+        self, deployment: Mapping[str, Any], old: Mapping[str, Any], revision: int, status: str
+    ) -> None:
+        if image_of(old) == image_of(deployment):
+            return
+        words = f"upgrade {self._release} CHART --reuse-values --set {_set(image_of(deployment))}"
+        if status.startswith(_PENDING):
+            words = f"rollback {self._release} {revision}"
+        raise RefusedError(
+            f"release {self._release} is {status}, its revision {revision} has image {image_of(old)}, and "
+            f"{image_of(deployment)} runs: going back would bring the former. Bring both in line first: "
+            f"{self._spelled(words)}"
+        )
 
     @override
-    def switch(self, journal: Journal) -> str:
+    def switch(self, journal: Journal, pause: Pause | None = None) -> str:
+        record = self._record(journal.revision or self.revision())
+        newest = self.revision()
+        if newest != record.revision and self._record(newest).manifest != record.manifest:
+            raise PhaseError(
+                f"somebody else upgraded release {self._release} meanwhile: it is at revision {newest}, and the "
+                f"rollout began from {record.revision}"
+            )
+        with self._chart_folder(record) as chart:
+            try:
+                self._helm.upgrade(chart, _values(record, journal.new), pause)
+            except PhaseError as error:
+                self._undo(journal, record.revision, error, pause)
+                raise
+        return f"helm upgrade of {self._release} from revision {record.revision}"
+
+    def _undo(self, journal: Journal, revision: int, error: PhaseError, pause: Pause | None) -> None:
+        """Bring back what an upgrade changed that failed before it came to the workload."""
+        with transient():
+            is_switched = image_of(self._cluster.get(DEPLOYMENTS, journal.workload)) == journal.new
+        if is_switched or self._states()[-1][0] == revision:
+            return
+        try:
+            self._helm.rollback(revision, pause)
+        except DeploytoolError as failure:
+            raise PhaseError(f"{error}; and revision {revision} could not be brought back: {failure}") from failure
+
+    @override
+    def restore(self, journal: Journal, pause: Pause | None = None) -> str:
         revision = journal.revision or self.revision()
-        self._repair(revision)
-        values = image_values(journal.new)
-        with self._chart_folder(revision) as chart:
-            self._upgrade(chart, values)
-        return f"helm upgrade of {self._release} from revision {revision}"
-
-    @override
-    def restore(self, journal: Journal) -> str:
-        revision = journal.revision or 0
-        self._rollback(revision)
+        self._helm.rollback(revision, pause)
         return f"helm rollback of {self._release} to revision {revision}"
 
     @override
     def commands(self, journal: Journal) -> Sequence[str]:
-        where = f"--namespace {self._cluster.namespace}"
         return (
-            f"helm {where} history {self._release}",
-            f"helm {where} rollback {self._release} {journal.revision or ''}".rstrip(),
+            self._spelled(f"history {self._release}"),
+            self._spelled(f"rollback {self._release} {journal.revision or ''}".rstrip()),
         )
 
+    def _spelled(self, words: str) -> str:
+        return f"helm {words} --namespace {self._cluster.namespace}"
+
     @override
-    def mend(self, journal: Journal) -> str:
-        return self._repair(journal.revision or self.revision())
+    def mend(self, journal: Journal, pause: Pause | None = None) -> str:
+        return self._repair(journal.revision, pause)
 
-    def _repair(self, revision: int) -> str:
+    def _repair(self, revision: int | None, pause: Pause | None) -> str:
         """Bring a release back over which a Helm was killed; returns what was done, empty for nothing."""
-        records = self._records()
-        if not records or not records[-1][1].startswith("pending"):
+        states = self._states()
+        if not states or not states[-1][1].startswith(_PENDING):
             return ""
-        self._rollback(revision)
-        return f"release {self._release} was {records[-1][1]}, and is rolled back to revision {revision}"
-
-    def _upgrade(self, chart: str, values: Mapping[str, Any]) -> None:
-        binary = self._binary()
-        if binary is None:
-            self._child("upgrade", chart, self._release, values, reuse_values=True)
-            return
-        with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-            json.dump(values, file)
-            file.flush()
-            self._run([binary, "upgrade", self._release, chart, "--reuse-values", "--values", file.name, *self._where])
-
-    def _rollback(self, revision: int) -> None:
-        binary = self._binary()
-        if binary is None:
-            self._child("rollback", self._release, version=revision)
-            return
-        self._run([binary, "rollback", self._release, str(revision), *self._where])
-
-    @property
-    def _where(self) -> tuple[str, ...]:
-        named = {"--namespace": self._cluster.namespace, "--kubeconfig": self._kubeconfig}
-        named["--kube-context"] = self._context
-        return tuple(part for name, value in named.items() if value for part in (name, value))
-
-    def _binary(self) -> str | None:
-        return shutil.which("helm")
-
-    def _child(self, action: str, *arguments: object, **options: object) -> None:
-        call = {
-            "kubeconfig": self._kubeconfig or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser()),
-            "namespace": self._cluster.namespace,
-            "action": action,
-            "arguments": arguments,
-            "options": options,
-        }
-        # An interpreter under another name does not find its environment by itself.
-        packages = os.pathsep.join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-        environ = {**os.environ, "PYTHONPATH": packages}
-        self._run(["helm", "-c", _CHILD], executable=sys.executable, environ=environ, text=json.dumps(call))
-
-    def _run(
-        self,
-        command: Sequence[str],
-        *,
-        executable: str | None = None,
-        environ: Mapping[str, str] | None = None,
-        text: str = "",
-    ) -> None:
-        try:
-            done = subprocess.run(  # noqa: S603 - Helm, or our own interpreter
-                command,
-                executable=executable,
-                env=environ,
-                input=text,
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
-                check=False,
-                encoding="utf-8",
-                errors="replace",
-                # Ctrl-C is ours to handle: a Helm that is interrupted leaves its release pending.
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise TransientError(f"helm took more than {_SECONDS:g} s") from error
-        except OSError as error:
-            raise PhaseError(f"helm cannot be run: {error}") from error
-        if done.returncode:
-            raise PhaseError(f"helm refused: {_said(done.stderr)}")
+        known = revision or self._deployed(states)
+        self._helm.rollback(known, pause)
+        return f"release {self._release} was {states[-1][1]}, and is rolled back to revision {known}"
 
     @contextmanager
-    def _chart_folder(self, revision: int) -> Iterator[str]:
-        """Give the chart that was named, or that of a revision."""
+    def _chart_folder(self, record: ReleaseRecord) -> Iterator[str]:
+        """Give the chart that was named, or that of a record."""
         if self._chart:
+            if not (Path(self._chart) / "Chart.yaml").is_file() and not Path(self._chart).is_file():
+                raise RefusedError(f"there is no chart at {self._chart}")
             yield self._chart
             return
-        with transient():
-            secret = self._cluster.get(SECRETS, f"sh.helm.release.v1.{self._release}.v{revision}")
         with tempfile.TemporaryDirectory(prefix="deploytool-chart-") as folder:
-            yield write_chart(secret, Path(folder))
+            yield write_chart(record, Path(folder))
 
 
-def write_chart(secret: Mapping[str, Any], folder: Path) -> str:
-    """Write the chart that a record of Helm holds into a folder, and return its path.
+def _values(record: ReleaseRecord, image: str) -> dict[str, Any]:
+    """Return the values of an upgrade: what was given for the revision, with another image.
 
-    Raises:
-        RefusedError: It is no record, or holds no whole chart.
+    They go with ``--reset-values``, hence over the defaults of whichever chart is taken. For that of the record it is
+    what ``--reuse-values`` does. For another one it is what ``--reset-then-reuse-values`` does, whereas
+    ``--reuse-values`` would keep the defaults of the old chart and know none of the new one's. It is the same for each
+    Helm, old or new, binary or package, and whatever has been upgraded to since the rollout was planned.
     """
-    try:
-        packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            chart = json.loads(file.read(_MOST_BYTES))["chart"]
-        if chart["metadata"].get("dependencies"):
-            raise RefusedError("the chart in Helm's record has dependencies, which the record leaves out: give --chart")
-        texts = {one["name"]: base64.b64decode(one["data"]) for one in (*chart["templates"], *(chart["files"] or ()))}
-        texts["Chart.yaml"] = json.dumps(chart["metadata"]).encode()
-        texts["values.yaml"] = json.dumps(chart["values"]).encode()
-        if chart.get("schema"):
-            texts["values.schema.json"] = base64.b64decode(chart["schema"])
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise RefusedError(f"Helm's record of the release cannot be read ({error}): give --chart") from error
-    root = folder.resolve()
-    for name, data in texts.items():
-        path = (root / name).resolve()
-        if not path.is_relative_to(root):
-            raise RefusedError(f"the chart in Helm's record has a file outside of itself: {name}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return str(root)
+    values = copy.deepcopy(dict(record.values))
+    given = values.get("image")
+    values["image"] = {**(given if isinstance(given, dict) else {}), **image_values(image)["image"]}
+    return values
 
 
 def image_values(image: str) -> dict[str, Any]:
@@ -272,5 +245,18 @@ def image_values(image: str) -> dict[str, Any]:
     return {"image": {"repository": repository, "tag": tag, "digest": digest}}
 
 
-def _said(text: str) -> str:
-    return " ".join(text.split())[:_MOST_SAID]
+def _set(image: str) -> str:
+    return ",".join(f"image.{key}={value}" for key, value in image_values(image)["image"].items())
+
+
+def _require_as_wanted(asked: Mapping[str, Any], image: str) -> None:
+    if image_of(asked) != image:
+        raise RefusedError(
+            f"the chart makes image {image_of(asked)} of what should be {image}: it has to take image.repository, "
+            "image.tag and image.digest"
+        )
+    strategy, replicas = (asked["spec"].get("strategy") or {}).get("type"), asked["spec"].get("replicas", 1)
+    if strategy != "Recreate" or replicas != 1:
+        raise RefusedError(
+            f"the chart asks for {replicas} replicas and the strategy {strategy}: a second pod would start"
+        )

@@ -18,10 +18,17 @@ _NAMESPACE_FILE: Final = "/var/run/secrets/kubernetes.io/serviceaccount/namespac
 
 
 class Loaded(NamedTuple):
-    """A configuration of the official client, and the namespace that goes with it."""
+    """A configuration of the official client, and the namespace that goes with it.
+
+    Attributes:
+        files: That it was read from, as ``KUBECONFIG`` names them; empty for the account of a pod.
+        context: That it was read for, also when it was only the current one then; empty for the account of a pod.
+    """
 
     configuration: Any
     namespace: str
+    files: str = ""
+    context: str = ""
 
 
 def load(path: str, context: str, environ: Mapping[str, str] = os.environ) -> Loaded:
@@ -47,7 +54,8 @@ def load(path: str, context: str, environ: Mapping[str, str] = os.environ) -> Lo
     found = [one for one in files if one and Path(one).expanduser().exists()]
     try:
         if found:
-            return _from_files(os.pathsep.join(found), context, Configuration())
+            # Others than the official client may not know what a tilde means.
+            return _from_files(os.pathsep.join(str(Path(one).expanduser()) for one in found), context, Configuration())
         if named:
             raise KubeconfigError(f"there is no kubeconfig at {named}", "Name another by --kubeconfig or KUBECONFIG.")
         if environ.get("KUBERNETES_SERVICE_HOST"):
@@ -77,8 +85,9 @@ def _from_files(paths: str, context: str, configuration: Any) -> Loaded:  # noqa
         raise KubeconfigError(f"the kubeconfig {paths} cannot be read: {reason}") from error
     except Exception as error:  # the client raises whatever its parser stumbles over
         raise KubeconfigError(f"the kubeconfig {paths} cannot be used: {type(error).__name__}: {error}") from error
-    chosen = next((one for one in contexts if one["name"] == context), None) if context else current
-    return Loaded(configuration, str(((chosen or {}).get("context") or {}).get("namespace") or "default"))
+    chosen = (next((one for one in contexts if one["name"] == context), None) if context else current) or {}
+    namespace = str((chosen.get("context") or {}).get("namespace") or "default")
+    return Loaded(configuration, namespace, paths, str(chosen.get("name") or context))
 
 
 def _from_pod(configuration: Any) -> Loaded:  # noqa: ANN401 - no types

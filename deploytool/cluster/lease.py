@@ -1,7 +1,8 @@
 """The lock of rollouts: a Lease, with the journal as its annotation.
 
 Every change is a merge patch that names the resourceVersion it was made for, so one comparison is the fence of both. A
-change whose answer was lost is recognised by the session, which is nobody else's.
+change whose answer was lost is recognised by the session, which is nobody else's; it is made again all the same, since
+only a change that is answered proves for how long the lock is ours.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ _ABANDONED: Final = "slackwater.dev/rollout-abandoned"
 _LEASE_SECONDS: Final = 60
 _HEARTBEATS: Final = 6
 _WATCHES: Final = 20
-_TRIES: Final = 3
+_LONGEST_SECONDS: Final = 3600.0
+_MOST_REASON: Final = 300
 
 
 def lease_name(workload: str) -> str:
@@ -87,7 +89,12 @@ def release_by_force(cluster: Cluster, workload: str, *, who: str, reason: str) 
     lease = cluster.get(LEASES, lease_name(workload))
     at = dt.datetime.fromtimestamp(cluster.clock.wall(), dt.UTC).isoformat(timespec="seconds")
     journal = _holder(lease).journal
-    notes = {_RELEASED: f"{at} {who}: {reason}", JOURNAL: None, _SESSION: None, _ABANDONED: journal or None}
+    notes = {
+        _RELEASED: f"{at} {who}: {reason[:_MOST_REASON]}",
+        JOURNAL: None,
+        _SESSION: None,
+        _ABANDONED: journal or None,
+    }
     body = {
         "metadata": {"resourceVersion": lease["metadata"]["resourceVersion"], "annotations": notes},
         "spec": {"holderIdentity": None},
@@ -117,7 +124,7 @@ class LeaseLock(Lock):
         self._clock = clock
         self._seconds = seconds
         self._version = ""
-        self._journal = ""
+        self._expired_signs: tuple[object, ...] | None = None
         self._proven_at = float("-inf")
 
     @property
@@ -142,46 +149,73 @@ class LeaseLock(Lock):
             self._create(journal)
             return
         holder = _holder(lease)
+        if self._is_ours(lease):
+            # Taken by us when it was tried before, and only the answer was lost.
+            self._version = str(lease["metadata"]["resourceVersion"])
+            self._change(journal.to_json())
+            return
         if holder.name:
             lease = self._expired(lease, is_resuming=is_resuming)
             holder = _holder(lease)
         self._require_finished(holder, journal if is_resuming else None)
-        self._journal = journal.to_json()
         # Only this once: what follows keeps the time of the taking.
         more = {
-            "holderIdentity": self._holder,
-            "leaseDurationSeconds": self._seconds,
             "acquireTime": self._time(),
             "leaseTransitions": int((lease.get("spec") or {}).get("leaseTransitions") or 0) + 1,
         }
         self._version = str(lease["metadata"]["resourceVersion"])
         try:
-            self._change(self._journal, more, annotations={_SESSION: self._session, _REASON: journal.reason})
+            self._change(journal.to_json(), more, annotations=self._introduction(journal))
         except LockLostError as error:
+            found = self._get()
+            if found is not None and (not _holder(found).name or _signs(found) == _signs(lease)):
+                raise TransientError("the lock was changed while it was taken") from error
             raise LockHeldError(f"somebody else was quicker: {error}") from error
 
     def _expired(self, lease: dict[str, Any], *, is_resuming: bool) -> dict[str, Any]:
-        """Return the Lease once it has expired.
+        """Return the Lease as it is once it has expired.
 
         Raises:
             LockHeldError: It has not: its holder says so, or renews it while we watch.
+            TransientError: It could not be seen at the end.
         """
+        if _signs(lease) == self._expired_signs:
+            return lease
         holder = _holder(lease)
         since = self._clock.wall() - holder.renewed_at
         if not is_resuming and since < holder.seconds:
             raise LockHeldError(_held(holder))
         # Their clock and ours may differ by hours; that nothing was renewed for so long is seen by ours.
-        seconds = max(holder.seconds, 1.0)
-        for _ in range(_WATCHES):
-            self._clock.pause(seconds / _WATCHES)
-            found = self._get()
-            if found is None or found["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]:
-                raise LockHeldError(_held(holder if found is None else _holder(found)))
-        return lease
+        if holder.seconds > _LONGEST_SECONDS:
+            raise LockHeldError(
+                f"{_held(holder)}, for {holder.seconds:.0f} s without a sign of life: "
+                "deploytool lock release --reason WHY"
+            )
+        return self._watched(lease, max(holder.seconds, 1.0))
+
+    def _watched(self, lease: dict[str, Any], seconds: float) -> dict[str, Any]:
+        until = self._clock.now() + seconds
+        while True:
+            # By the clock and not by counting: a pause that is interrupted is shorter.
+            self._clock.pause(max(min(seconds / _WATCHES, until - self._clock.now()), 0.0))
+            is_last = self._clock.now() >= until
+            try:
+                found = self._get()
+            except TransientError:
+                if is_last:
+                    raise
+                continue
+            if found is None:
+                raise LockHeldError("the lock was deleted while we waited for it to expire; look again")
+            if _signs(found) != _signs(lease):
+                raise LockHeldError(_held(_holder(found)))
+            if is_last:
+                self._expired_signs = _signs(found)
+                return found
 
     def _require_finished(self, holder: Holder, resumed: Journal | None) -> None:
         if resumed is not None:
-            if holder.journal and holder.journal != resumed.to_json():
+            if holder.journal and _known(holder.journal) != _known(resumed.to_json()):
                 raise LockHeldError("the rollout went on meanwhile: somebody else resumed it")
             return
         if not holder.journal:
@@ -204,11 +238,12 @@ class LeaseLock(Lock):
 
     @override
     def write(self, journal: Journal) -> None:
-        self._change(journal.to_json(), {})
+        self._change(journal.to_json())
 
     @override
     def renew(self) -> None:
-        self._change(self._journal, {})
+        # Without the journal: one that may have been written since, and whose answer was lost, is newer than ours.
+        self._change("")
 
     @override
     def release(self, journal: Journal) -> None:
@@ -221,76 +256,79 @@ class LeaseLock(Lock):
 
     def _create(self, journal: Journal) -> None:
         began = self._clock.now()
-        self._journal = journal.to_json()
         body = {
             "apiVersion": LEASES.api_version,
             "kind": LEASES.kind,
             "metadata": {
                 "name": self._name,
-                "annotations": {JOURNAL: self._journal, _SESSION: self._session, _REASON: journal.reason},
+                "annotations": {**self._introduction(journal), JOURNAL: journal.to_json()},
             },
-            "spec": {
-                "holderIdentity": self._holder,
-                "leaseDurationSeconds": self._seconds,
-                "acquireTime": self._time(),
-                "renewTime": self._time(),
-                "leaseTransitions": 1,
-            },
+            "spec": {**self._ownership(), "acquireTime": self._time(), "leaseTransitions": 1},
         }
-        try:
-            with transient():
-                created = self._cluster.create(LEASES, body)
-        except TransientError:
-            # Made by somebody else at the same moment, or by us, and only the answer was lost.
-            found = self._found()
-            if found is None or _session(found) != self._session:
-                raise LockHeldError("the lock could not be made" if found is None else _held(_holder(found))) from None
-            created = found
+        # Whoever made it at the same moment is found when it is tried again; so are we, when only the answer was lost.
+        with transient():
+            created = self._cluster.create(LEASES, body)
         self._prove(created, began)
 
-    def _change(self, journal: str, spec: dict[str, Any], *, annotations: dict[str, Any] | None = None) -> None:
-        began = self._clock.now()
-        body = {
-            "metadata": {
-                "resourceVersion": self._version,
-                "annotations": {**(annotations or {}), JOURNAL: journal},
-            },
-            "spec": {**spec, "renewTime": self._time()},
+    def _introduction(self, journal: Journal) -> dict[str, str]:
+        return {_SESSION: self._session, _REASON: journal.reason[:_MOST_REASON]}
+
+    def _ownership(self) -> dict[str, Any]:
+        # All of it each time: what somebody edited beside us would go on saying something else than we go by.
+        return {
+            "holderIdentity": self._holder,
+            "leaseDurationSeconds": self._seconds,
+            "renewTime": self._time(),
         }
+
+    def _change(
+        self, journal: str, spec: dict[str, Any] | None = None, *, annotations: dict[str, Any] | None = None
+    ) -> None:
+        """Change the Lease, if it is as we know it, or still ours.
+
+        Args:
+            journal: Empty leaves the one that is there.
+            spec: Beside what says that it is ours.
+        """
+        more, notes = spec or {}, {**(annotations or {}), **({JOURNAL: journal} if journal else {})}
+        meta = {"resourceVersion": self._version, **({"annotations": notes} if notes else {})}
+        began = self._clock.now()
+        body = {"metadata": meta, "spec": {**self._ownership(), **more}}
         try:
-            with transient():
-                changed = self._cluster.patch(LEASES, self._name, body)
-        except MissingError as error:
-            raise LockLostError(f"the lock is gone: somebody deleted Lease {self._name}") from error
+            changed = self._patch(body)
         except TransientError as error:
-            # Nothing to look at when nobody answers; a conflict may be one with ourselves.
+            # Nothing to look at when nobody answers; a conflict may be one with ourselves, whose answer was lost.
             if not isinstance(error.__cause__, ConflictError):
                 raise
-            changed = self._ours(body, error)
-        self._journal = journal
+            found = self._current()
+            if _was_released(found, journal) and more.get("holderIdentity", "") is None:
+                return
+            if not self._is_ours(found):
+                raise LockLostError(_held(_holder(found))) from error
+            meta["resourceVersion"] = self._version = str(found["metadata"]["resourceVersion"])
+            began = self._clock.now()
+            changed = self._patch(body)
         self._prove(changed, began)
 
-    def _ours(self, wanted: dict[str, Any], error: TransientError) -> dict[str, Any]:
-        """Return the Lease when the change was made after all, and only its answer lost.
+    def _patch(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            with transient():
+                return self._cluster.patch(LEASES, self._name, body)
+        except MissingError as error:
+            raise self._gone() from error
 
-        Raises:
-            LockLostError: It is somebody else's.
-            TransientError: It is ours, as it was before the change: make it again.
-        """
+    def _current(self) -> dict[str, Any]:
         found = self._get()
         if found is None:
-            raise LockLostError(f"the lock is gone: somebody deleted Lease {self._name}") from error
-        notes = wanted["metadata"]["annotations"]
-        is_letting_go = notes.get(_SESSION, self._session) is None
-        stored = found["metadata"].get("annotations") or {}
-        if is_letting_go and not _holder(found).name and stored.get(JOURNAL) == notes[JOURNAL]:
-            return found
-        if _session(found) != self._session:
-            raise LockLostError(_held(_holder(found))) from error
-        self._version = str(found["metadata"]["resourceVersion"])
-        if not is_letting_go and stored.get(JOURNAL) == notes[JOURNAL]:
-            return found
-        raise error
+            raise self._gone()
+        return found
+
+    def _gone(self) -> LockLostError:
+        return LockLostError(f"the lock is gone: somebody deleted Lease {self._name}")
+
+    def _is_ours(self, lease: dict[str, Any]) -> bool:
+        # By both: whoever clears the holder by hand means that it is ours no more.
+        return _session(lease) == self._session and _holder(lease).name == self._holder
 
     def _prove(self, lease: dict[str, Any], began: float) -> None:
         # From before the question was asked: the answer may have taken long.
@@ -302,16 +340,6 @@ class LeaseLock(Lock):
                 return self._cluster.get(LEASES, self._name)
         except MissingError:
             return None
-
-    def _found(self) -> dict[str, Any] | None:
-        for attempt in range(_TRIES):
-            try:
-                return self._get()
-            except TransientError:
-                if attempt == _TRIES - 1:
-                    raise
-                self._clock.pause(1.0)
-        return None
 
     def _time(self) -> str:
         at = dt.datetime.fromtimestamp(self._clock.wall(), dt.UTC)
@@ -333,6 +361,24 @@ def _holder(lease: dict[str, Any]) -> Holder:
         journal=str(notes.get(JOURNAL) or ""),
         released=str(notes.get(_RELEASED) or ""),
     )
+
+
+def _known(text: str) -> Journal | str:
+    """Return a journal as its meaning; the text where it has none. An older version wrote the same in fewer words."""
+    try:
+        return Journal.from_json(text)
+    except JournalError:
+        return text
+
+
+def _signs(lease: dict[str, Any]) -> tuple[object, ...]:
+    """Return what a holder changes who is alive; anything else may be changed by anybody."""
+    spec, notes = lease.get("spec") or {}, lease["metadata"].get("annotations") or {}
+    return spec.get("holderIdentity"), spec.get("renewTime"), notes.get(_SESSION), notes.get(JOURNAL)
+
+
+def _was_released(lease: dict[str, Any], journal: str) -> bool:
+    return not _holder(lease).name and _holder(lease).journal == journal
 
 
 def _session(lease: dict[str, Any]) -> str:

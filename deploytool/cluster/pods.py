@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ("failure_of", "is_active", "is_going", "is_ready", "restarts_of")
+__all__ = ("failure_of", "is_active", "is_going", "is_ready", "restarts_of", "unfinished_init_container")
 
 # The first error of a pull is tried again at once; the back-off says that this failed too.
 _HOPELESS: Final = frozenset(
@@ -43,6 +43,12 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
 def restarts_of(pod: Mapping[str, Any]) -> int:
     """Return how often its containers were restarted."""
     return sum(int(one.get("restartCount") or 0) for one in _statuses(pod))
+
+
+def unfinished_init_container(pod: Mapping[str, Any]) -> str:
+    """Return the name of the container that the others wait for; empty when there is none."""
+    found = (pod.get("status") or {}).get("initContainerStatuses") or ()
+    return next((str(one.get("name")) for one in found if not one.get("ready")), "")
 
 
 def failure_of(pod: Mapping[str, Any], seen_seconds: float) -> str:

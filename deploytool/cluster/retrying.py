@@ -20,4 +20,4 @@ def transient() -> Iterator[None]:
     try:
         yield
     except (UnreachableError, ConflictError, AnswerError) as error:
-        raise TransientError(str(error)) from error
+        raise TransientError(str(error), retry_seconds=error.retry_seconds) from error

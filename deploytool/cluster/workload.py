@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
 from typing_extensions import override
 
 from deploytool.cluster import pods as pod_states
+from deploytool.cluster import rights
+from deploytool.cluster.difference import differences
 from deploytool.cluster.errors import ClusterError, RefusedError
 from deploytool.cluster.lease import LEASES, lease_name
 from deploytool.cluster.resources import DEPLOYMENTS, PODS, SERVICES, Resource
@@ -16,46 +19,45 @@ from deploytool.rollout import errors
 from deploytool.rollout.ports import Proposal, Workload, WorkloadState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from deploytool.cluster.client import Cluster
+    from deploytool.cluster.rights import Right
     from deploytool.rollout.journal import Journal
     from deploytool.rollout.ports import Clock
 
-__all__ = ("KubernetesWorkload", "Switch", "image_of", "managers_of")
+    Pause = Callable[[float], None]
+
+__all__ = ("KubernetesWorkload", "Switch", "image_of", "managers_of", "managers_of_image", "with_image")
 
 EVENTS: Final = Resource("", "v1", "events", "Event")
-_REVIEWS: Final = Resource(
-    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", is_namespaced=False
-)
 _OVERDUE_SECONDS: Final = 60.0
 _SHOWN_EVENTS: Final = 6
 _SHOWN_LINES: Final = 10
 _GRACE_SECONDS: Final = 30.0
-_OK: Final = 200
 
 
 class Switch(Protocol):
     """Another way than a patch to ask for an image."""
 
     @property
-    def manager(self) -> str:
-        """Field manager that it writes as."""
+    def rights(self) -> Sequence[Right]:
+        """What it has to be allowed, beside patching the workload."""
         ...
 
-    def preflight(self, image: str) -> Proposal:
+    def preflight(self, deployment: Mapping[str, Any], image: str) -> Proposal:
         """Return what it would do; raises when it could not."""
         ...
 
-    def switch(self, journal: Journal) -> str:
+    def switch(self, journal: Journal, pause: Pause | None = None) -> str:
         """Ask for the new image."""
         ...
 
-    def restore(self, journal: Journal) -> str:
+    def restore(self, journal: Journal, pause: Pause | None = None) -> str:
         """Ask for the old image."""
         ...
 
-    def mend(self, journal: Journal) -> str:
+    def mend(self, journal: Journal, pause: Pause | None = None) -> str:
         """Bring into order what was killed in the middle; returns what was done, empty for nothing."""
         ...
 
@@ -73,16 +75,26 @@ class KubernetesWorkload(Workload):
         clock: Tells for how long something has been seen; what the cluster's clocks say is not compared with ours.
         admin_service: Name and port of the admin API's Service; empty when it is not reached through the cluster.
         switch: Instead of a patch; None for a patch.
+        others: Rights that a rollout needs beside those to look, to lock and to switch.
     """
 
     def __init__(
-        self, cluster: Cluster, name: str, clock: Clock, *, admin_service: str = "", switch: Switch | None = None
+        self,
+        cluster: Cluster,
+        name: str,
+        clock: Clock,
+        *,
+        admin_service: str = "",
+        switch: Switch | None = None,
+        others: Iterable[Right] = (),
     ) -> None:
         self._cluster = cluster
         self._name = name
         self._clock = clock
         self._admin_service = admin_service
         self._switch = switch
+        self._others = tuple(others)
+        self._replicas = 1
         self._seen: dict[tuple[str, bool], float] = {}
 
     @override
@@ -95,11 +107,13 @@ class KubernetesWorkload(Workload):
         going = [one for one in found if pod_states.is_going(one)]
         current = [one for one in active if _image_of_pod(deployment, one) == image]
         meta, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
+        self._replicas = int(spec.get("replicas", 1))
         return WorkloadState(
             image=image,
-            manager=_last(managers_of(deployment, _image_path(deployment))),
+            manager=_last(managers_of_image(deployment)),
             is_observed=int(status.get("observedGeneration") or 0) >= int(meta.get("generation") or 0),
-            replicas=int(spec.get("replicas", 1)),
+            replicas=self._replicas,
+            scaler=_last(managers_of(deployment, ("f:spec", "f:replicas"))),
             pods=tuple(_image_of_pod(deployment, one) for one in active),
             ready=tuple(_image_of_pod(deployment, one) for one in active if pod_states.is_ready(one)),
             terminating=len(going),
@@ -148,16 +162,8 @@ class KubernetesWorkload(Workload):
                 f"Deployment {self._name} has the strategy {strategy}: a second pod would start beside the first; "
                 "it has to be Recreate"
             )
-        expected = "helm" if self._switch is None else self._switch.manager
         if self._switch is not None:
-            others = sorted(set(managers_of(deployment, _image_path(deployment))) - {expected})
-            if others:
-                raise errors.RefusedError(
-                    f"the image of Deployment {self._name} is owned by {', '.join(others)} too: the upgrade would "
-                    "fail, or its rollback; let them give it up first (kubectl apply --server-side --field-manager=… "
-                    "without the image)"
-                )
-            return self._switch.preflight(image)
+            return self._switch.preflight(deployment, image)
         return self._dry_run(deployment, image)
 
     def _dry_run(self, deployment: Mapping[str, Any], image: str) -> Proposal:
@@ -166,56 +172,50 @@ class KubernetesWorkload(Workload):
                 after = self._cluster.patch(DEPLOYMENTS, self._name, _patch(deployment, image), dry_run=True)
         except RefusedError as error:
             raise errors.RefusedError(f"the cluster would refuse it: {error}") from error
-        return Proposal(tuple(_difference(deployment["spec"], after["spec"], "spec")), after["spec"]["template"])
+        return Proposal(tuple(differences(deployment, after)), after["spec"]["template"])
 
     def _require_rights(self) -> None:
-        missing = []
-        for verb, resource, name, part in self._needed():
-            group = {"group": resource.group, "resource": resource.plural, "verb": verb, "name": name}
-            attributes = {**group, "subresource": part, "namespace": self._cluster.namespace}
-            body = {
-                "apiVersion": _REVIEWS.api_version,
-                "kind": _REVIEWS.kind,
-                "spec": {"resourceAttributes": attributes},
-            }
-            with transient():
-                answer = self._cluster.create(_REVIEWS, body)
-            if not (answer.get("status") or {}).get("allowed"):
-                of = f"{resource.plural}{f'/{part}' if part else ''}{f' of {resource.group}' if resource.group else ''}"
-                missing.append(f"{verb} {of}{f' {name}' if name else ''}")
+        missing = rights.missing(self._cluster, self._needed())
         if missing:
+            who = f"The Role {self._name}-rollout of the chart has them"
+            if self._switch is not None:
+                who += ", save those over Secrets: Helm keeps its records there, and whoever upgrades needs them"
             raise errors.RefusedError(
-                f"these rights are missing in namespace {self._cluster.namespace}: {'; '.join(missing)}. "
-                f"The Role {self._name}-rollout of the chart has them"
+                f"these rights are missing in namespace {self._cluster.namespace}: {'; '.join(missing)}. {who}"
             )
 
-    def _needed(self) -> Iterator[tuple[str, Resource, str, str]]:
+    def _needed(self) -> Iterator[Right]:
         lease = lease_name(self._name)
         yield from ((verb, LEASES, lease, "") for verb in ("get", "patch"))
         yield "create", LEASES, "", ""
         yield "list", PODS, "", ""
-        if self._switch is None:
-            yield "patch", DEPLOYMENTS, self._name, ""
+        yield "patch", DEPLOYMENTS, self._name, ""
+        if self._switch is not None:
+            yield from self._switch.rights
         if self._admin_service:
             yield from ((verb, SERVICES, self._admin_service, "proxy") for verb in ("get", "create", "delete"))
+        yield from self._others
 
     @override
-    def switch(self, journal: Journal) -> str:
+    def switch(self, journal: Journal, pause: Pause | None = None) -> str:
         if self._switch is not None:
-            return self._switch.switch(journal)
-        return self._patch(journal.old, journal.new)
+            return self._switch.switch(journal, pause)
+        return self._patch(journal.old, journal.new, pause)
 
     @override
-    def restore(self, journal: Journal) -> str:
+    def restore(self, journal: Journal, pause: Pause | None = None) -> str:
         if self._switch is not None:
-            return self._switch.restore(journal)
-        return self._patch(journal.new, journal.old)
+            return self._switch.restore(journal, pause)
+        return self._patch(journal.new, journal.old, pause)
 
-    def _patch(self, before: str, after: str) -> str:
+    def _patch(self, before: str, after: str, pause: Pause | None) -> str:
         with transient():
             deployment = self._cluster.get(DEPLOYMENTS, self._name)
             if image_of(deployment) != before:
                 raise errors.TransientError(f"it asks for {image_of(deployment)} meanwhile")
+            if pause is not None:
+                # Raises where the lock may be somebody else's by now: the machine may have slept over the look.
+                pause(0.0)
             try:
                 self._cluster.patch(DEPLOYMENTS, self._name, _patch(deployment, after))
             except RefusedError as error:
@@ -226,9 +226,9 @@ class KubernetesWorkload(Workload):
         return f"patched {before} to {after}"
 
     @override
-    def mend(self, journal: Journal) -> str:
+    def mend(self, journal: Journal, pause: Pause | None = None) -> str:
         # A patch is done or not; only Helm can be half done.
-        return "" if self._switch is None else self._switch.mend(journal)
+        return "" if self._switch is None else self._switch.mend(journal, pause)
 
     @override
     def diagnose(self) -> Sequence[str]:
@@ -253,21 +253,18 @@ class KubernetesWorkload(Workload):
             yield f"event: {one['involvedObject']['name']}: {one.get('reason')}: {_line(one.get('message'))}"
 
     def _log(self, deployment: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[str]:
-        name, container = pod["metadata"]["name"], _main(deployment)["name"]
+        name = pod["metadata"]["name"]
+        container = pod_states.unfinished_init_container(pod) or _main(deployment)["name"]
         for previous in ("true", "false"):
             query = urlencode({"container": container, "tailLines": _SHOWN_LINES, "previous": previous})
             try:
-                text = self._text(f"{PODS.path(self._cluster.namespace, name, 'log')}?{query}")
+                text = self._cluster.text(f"{PODS.path(self._cluster.namespace, name, 'log')}?{query}")
             except ClusterError:
                 continue
             if not text:
                 continue
             yield from (f"log: {name}: {_line(line)}" for line in text.splitlines()[-_SHOWN_LINES:])
             return
-
-    def _text(self, path: str) -> str:
-        answer = self._cluster._send("GET", path, headers={"Accept": "*/*"}, body=b"")  # noqa: SLF001 - no object
-        return answer.body.decode(errors="replace") if answer.status == _OK else ""
 
     @override
     def commands(self, journal: Journal) -> Sequence[str]:
@@ -276,6 +273,9 @@ class KubernetesWorkload(Workload):
             f"kubectl {namespace} get deployment,pods",
             f"kubectl {namespace} describe deployment {self._name}",
         )
+        if self._replicas != 1:
+            # Whatever the image is, that comes first; who scaled it may want it to stay.
+            return (*look, f"kubectl {namespace} scale deployment/{self._name} --replicas=1")
         if self._switch is not None:
             return (*look, *self._switch.commands(journal))
         return (*look, f"kubectl {namespace} set image deployment/{self._name} '*={journal.old}'")
@@ -300,6 +300,16 @@ def _image_of_pod(deployment: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
     return next((str(one.get("image")) for one in found if one.get("name") == name), "")
 
 
+def with_image(deployment: Mapping[str, Any], image: str) -> dict[str, Any]:
+    """Return a Deployment in which every container with the image of the main one has another one instead."""
+    before, found = image_of(deployment), copy.deepcopy(dict(deployment))
+    spec = found["spec"]["template"]["spec"]
+    for one in (*(spec.get("initContainers") or ()), *spec["containers"]):
+        if one.get("image") == before:
+            one["image"] = image
+    return found
+
+
 def _patch(deployment: Mapping[str, Any], image: str) -> list[dict[str, Any]]:
     """Return a patch of every container that has the image of the main one, if it still has it."""
     before, spec = image_of(deployment), deployment["spec"]["template"]["spec"]
@@ -320,6 +330,11 @@ def _image_path(deployment: Mapping[str, Any]) -> tuple[str, ...]:
     return "f:spec", "f:template", "f:spec", "f:containers", f'k:{{"name":"{name}"}}', "f:image"
 
 
+def managers_of_image(deployment: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the field managers that own the image of the main container, the one who wrote last at the end."""
+    return managers_of(deployment, _image_path(deployment))
+
+
 def managers_of(one: Mapping[str, Any], path: Sequence[str]) -> tuple[str, ...]:
     """Return the field managers that own a field of an object, the one who wrote last at the end."""
     entries = sorted(one["metadata"].get("managedFields") or (), key=lambda entry: str(entry.get("time") or ""))
@@ -335,18 +350,6 @@ def managers_of(one: Mapping[str, Any], path: Sequence[str]) -> tuple[str, ...]:
 
 def _last(found: Sequence[str]) -> str:
     return found[-1] if found else ""
-
-
-def _difference(before: Any, after: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - JSON
-    """Yield what differs between two objects, each a line."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted({*before, *after}):
-            yield from _difference(before.get(key), after.get(key), f"{path}.{key}")
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        for index, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from _difference(one, other, f"{path}[{index}]")
-    elif before != after:
-        yield f"{path}: {before} -> {after}"
 
 
 def _line(text: object) -> str:

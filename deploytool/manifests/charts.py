@@ -30,7 +30,7 @@ _LONGEST_REASON = 2000
 _RELEASE = "release-name"
 _SDK = "helm_python"
 _WAY_OUT = (
-    "Install Helm, or `pip install helm-python-sdk`; or render it elsewhere: "
+    "Install Helm, or `pip install 'slackwater[helm]'`; or render it elsewhere: "
     "`helm template CHART --values VALUES | deploytool check --offline -`."
 )
 _CHILD = """

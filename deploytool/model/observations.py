@@ -28,6 +28,7 @@ __all__ = (
     "Pool",
     "PrometheusRules",
     "RateTrial",
+    "RolloutRecord",
     "ScaleTrial",
     "Scrape",
     "Status",
@@ -107,12 +108,14 @@ class Database:
         degraded: Why it is not as it should be; empty when it is.
         pool: None where there is no pool.
         server: None where there is no server, or it did not answer.
+        code_level: Of the schema that the service was written for; None where it does not say.
     """
 
     kind: str
     degraded: str = ""
     pool: Pool | None = None
     server: DatabaseServer | None = None
+    code_level: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +391,39 @@ class Attestation:
     url: str = ""
     sha256: str = ""
     drill: Drill | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRecord:
+    """What is on record of a rollout that is over.
+
+    Attributes:
+        name: Of the ConfigMap.
+        rollout: Its id.
+        who: As the API server named who ended it.
+        old: Image before.
+        new: Image that was rolled out.
+        began_at: In unix seconds, by the clock of whoever ran it.
+        ended_at: In unix seconds; never later than the record was made, by the API server's clock.
+        was_switched: Whether the new image was seen to be asked for.
+        was_rolled_back: Whether the old image serves again; False when the new one does.
+        is_drill: It went back because that was to be practised.
+        failure: Why it went back; empty when it did not.
+    """
+
+    source: str
+    at: float
+    name: str
+    rollout: str
+    who: str
+    old: str
+    new: str
+    began_at: float
+    ended_at: float
+    was_switched: bool
+    was_rolled_back: bool
+    is_drill: bool = False
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

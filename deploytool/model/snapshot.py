@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OriginTrial,
         PrometheusRules,
         RateTrial,
+        RolloutRecord,
         ScaleTrial,
         Scrape,
         Status,
@@ -103,6 +104,7 @@ class Snapshot:
         unrendered: Charts that could not be rendered, by their path, and why.
         proxies: nginx configurations, a nameless block for each file.
         document_count: YAML documents read, also those that hold nothing of interest.
+        rollouts: What is on record of rollouts that are over.
         load: The report of a load test made now, or else the newest stored one; None when none is stored.
         documents: Every ``runbook_url`` of the release's alerts and every ``url`` of its attestations, fetched now.
         pending: Names of fields that are still to come; they must not be judged yet.
@@ -126,6 +128,7 @@ class Snapshot:
     scrape: Scrape | Unseen = _NOT_LOOKED_AT
     prometheus: PrometheusRules | Unseen = _NOT_LOOKED_AT
     attestations: tuple[Attestation, ...] | Unseen = _NOT_LOOKED_AT
+    rollouts: tuple[RolloutRecord, ...] | Unseen = _NOT_LOOKED_AT
     documents: tuple[DocumentTrial, ...] | Unseen = _NOT_LOOKED_AT
     # what traffic shows
     handshakes: tuple[HandshakeTrial, ...] | Unseen = _NOT_LOOKED_AT

@@ -158,7 +158,8 @@ class _Reader:
         for index, one in enumerate(found):
             where = f"windows.{name}[{index}]"
             if isinstance(one, dict):
-                yield where, one
+                # An `on` without quotes is true to YAML 1.1.
+                yield where, {"on" if name is True else name: value for name, value in one.items()}
             else:
                 self.problems.append(f"{where} has to be a mapping")
 

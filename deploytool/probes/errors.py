@@ -2,7 +2,7 @@
 
 ::
 
-    DeploytoolError
+    UnverifiedError
     └── ProbeError          inconclusive; ends with 5
         └── AddressError    the address cannot be used; ends with 2
 """
@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import ssl
 
-from typing_extensions import override
-
-from deploytool.errors import DeploytoolError
+from deploytool.errors import UnverifiedError
 
 __all__ = ("AddressError", "ProbeError", "explain", "first_of")
 
@@ -24,24 +22,8 @@ _OTHER_WAY = (
 _BELIEVE = "Mend the certificate, or name the authority that signed it: --ca-file FILE."
 
 
-class ProbeError(DeploytoolError):
-    """A probe could not tell.
-
-    Attributes:
-        problem: What happened, as a clause.
-        remediation: What a person does about it; empty when there is nothing to say.
-    """
-
-    exit_code = 5
-
-    def __init__(self, problem: str, remediation: str = "") -> None:
-        super().__init__(problem, remediation)
-        self.problem = problem
-        self.remediation = remediation
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.problem}. {self.remediation}" if self.remediation else self.problem
+class ProbeError(UnverifiedError):
+    """A probe could not tell."""
 
 
 class AddressError(ProbeError):

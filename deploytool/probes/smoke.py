@@ -219,7 +219,9 @@ async def _recover_mark(address: Address, known: Pass, mark: Mark) -> Any:  # no
     except _WrongError as error:
         return _Wrong(str(error))
     if not again.get("recovered"):
-        # Said and not hidden: a namespace in memory loses its history with the process.
+        if mark.is_durable:
+            return _Wrong("what was published before the switch is lost, and history is kept in a database")
+        # Said and not hidden: history in memory ends with the process.
         return "what was published before the switch is gone, and clients are told so"
     if [one.get("data") for one in again.get("publications", ())] != [_BEFORE]:
         return _Wrong("the service says that everything was recovered, and what was published before is missing")
@@ -231,7 +233,8 @@ async def _connect(client: ProbeClient, known: Pass) -> None:
 
 
 async def _subscribe(client: ProbeClient, known: Pass, position: tuple[int, str] | None = None) -> Mapping[str, Any]:
-    body: dict[str, Any] = {"channel": known.channel, "token": known.subscription}
+    # Asked for even by the first: a subscription that did not ask is not told whether it could recover.
+    body: dict[str, Any] = {"channel": known.channel, "token": known.subscription, "recoverable": True}
     if position is not None:
         body |= {"recover": True, "offset": position[0], "epoch": position[1]}
     return await _ask(client, "subscribe", body)

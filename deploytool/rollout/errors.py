@@ -6,6 +6,7 @@
     └── RolloutError
         ├── TransientError       an answer that may be another one in a moment
         ├── PhaseError           a phase failed: cancel, or go back
+        │   └── GaveUpError      it went on not working; ends with 5 where nothing had begun
         ├── RefusedError         it must not even begin; ends with 3
         ├── LockHeldError        somebody else rolls out; ends with 6
         ├── LockLostError        somebody else has taken over, or we can no longer prove that nobody has; ends with 6
@@ -19,6 +20,7 @@ from __future__ import annotations
 from deploytool.errors import DeploytoolError
 
 __all__ = (
+    "GaveUpError",
     "LeftError",
     "LockHeldError",
     "LockLostError",
@@ -55,6 +57,12 @@ class PhaseError(RolloutError):
     """A phase failed for good."""
 
     exit_code = 8
+
+
+class GaveUpError(PhaseError):
+    """What might have worked in a moment did not work for as long as it was tried."""
+
+    exit_code = 5
 
 
 class RefusedError(RolloutError):

@@ -10,13 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Final
 
 from deploytool.errors import DeploytoolError
-from deploytool.rollout.phases import ENDINGS, TRANSITIONS, Phase
+from deploytool.rollout.phases import ENDINGS, FORWARD, TRANSITIONS, Phase
 
 __all__ = ("VERSION", "Journal", "JournalError", "NewerJournalError", "Step")
 
 VERSION: Final = 1
 _MOST_STEPS: Final = 80
 _MOST_NOTE: Final = 300
+_MOST_TEXT: Final = 1000
+_MOST_CHARACTERS: Final = 64 << 10
+"""Of a journal as it is stored: all annotations of an object have 256 KiB together, and two journals must fit."""
 _TEXTS: Final = ("rollout", "workload", "actor", "reason", "old", "new", "override", "failure", "instance")
 
 
@@ -61,6 +64,7 @@ class Journal:
         instance: Process that served before; empty while that is not known.
         baseline: Clients before the drain; None while they have not been counted.
         revision: Of the Helm release before; None when Helm does not own it.
+        drill: It is to go back in any case, once the new image has shown that it serves.
         steps: In order, at least one.
     """
 
@@ -75,6 +79,7 @@ class Journal:
     instance: str = ""
     baseline: int | None = None
     revision: int | None = None
+    drill: bool = False
     steps: tuple[Step, ...] = ()
 
     @property
@@ -98,6 +103,17 @@ class Journal:
         """Whether clients may have been shut out at any time."""
         return any(not one.phase.is_before_gate and one.phase is not Phase.CANCELLED for one in self.steps)
 
+    @property
+    def was_switched(self) -> bool:
+        """Whether the new image was asked for, as far as the journal knows."""
+        return any(one.phase is Phase.SWITCH for one in self.steps)
+
+    @property
+    def was_practised(self) -> bool:
+        """Whether it is a drill that came as far as it should, so that what goes back does so on purpose."""
+        forward = [one for one in self.steps if one.phase in FORWARD]
+        return self.drill and bool(forward) and forward[-1].phase is Phase.RECONNECT and forward[-1].done_at is not None
+
     def begin(self, phase: Phase, at: float) -> Journal:
         """Return it with the intention to do a phase.
 
@@ -118,9 +134,16 @@ class Journal:
         return replace(self, steps=(*self.steps[:-1], done))
 
     def to_json(self) -> str:
-        """Return it as it is stored."""
-        found = {**asdict(self), "steps": [{**asdict(one), "phase": one.phase.value} for one in self.steps]}
-        return json.dumps({"version": VERSION, **found}, separators=(",", ":"), sort_keys=True)
+        """Return it as it is stored; what people said is cut where it would not fit."""
+        texts = {name: getattr(self, name)[:_MOST_TEXT] for name in ("reason", "override", "failure")}
+        most = _MOST_NOTE
+        while True:
+            steps = [{**asdict(one), "phase": one.phase.value, "note": one.note[:most]} for one in self.steps]
+            whole = {"version": VERSION, **asdict(self), **texts, "steps": steps}
+            text = json.dumps(whole, separators=(",", ":"), sort_keys=True)
+            if len(text) <= _MOST_CHARACTERS or not most:
+                return text
+            most //= 2
 
     @classmethod
     def from_json(cls, text: str) -> Journal:
@@ -153,13 +176,17 @@ def _read(found: dict[str, Any]) -> Journal:
     numbers = {name: found[name] for name in ("baseline", "revision")}
     if not all(one is None or type(one) is int for one in numbers.values()):
         raise TypeError("a number is none")
+    # Journals of before there were drills have no such field.
+    is_drill = found.get("drill", False)
+    if not isinstance(is_drill, bool):
+        raise TypeError("whether it is a drill is not said")
     if not isinstance(found["steps"], list):
         raise TypeError("its steps are no list")
     steps = tuple(
         Step(Phase(one["phase"]), float(one["begun_at"]), _seconds(one["done_at"]), str(one["note"]))
         for one in found["steps"]
     )
-    return Journal(**texts, **numbers, steps=steps)
+    return Journal(**texts, **numbers, drill=is_drill, steps=steps)
 
 
 def _seconds(value: Any) -> float | None:  # noqa: ANN401 - JSON

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from deploytool.errors import DeploytoolError
-from deploytool.rollout.errors import LeftError, LockLostError, PhaseError, TransientError
+from deploytool.rollout.errors import GaveUpError, LeftError, LockLostError, PhaseError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +34,16 @@ class Keeper:
         self._every = ttl_seconds / _RENEWALS_A_TTL
         self._poll = poll_seconds
         self._renewed_at: float | None = None
+        self._is_letting_go = False
+        self._is_going_back = False
+        self._asked_until = float("-inf")
         self._kept: dict[str, tuple[float, Callable[[], None]]] = {}
         self._seen_interrupts = ports.operator.interrupts
         self.note: Callable[[str], None] = lambda _text: None
+
+    def go_back(self) -> None:
+        """Take note that it goes back from now on: to ask for that asks for nothing new."""
+        self._is_going_back = True
 
     def keep(self, name: str, action: Callable[[], None]) -> None:
         """Do something that lapses, and do it again from time to time until `drop`."""
@@ -56,33 +63,67 @@ class Keeper:
     def was_renewed(self) -> None:
         """Take note that the lock was just written; before the first time there is none to renew."""
         self._renewed_at = self._ports.clock.now()
+        self._is_letting_go = False
+
+    def let_go(self) -> None:
+        """Renew the lock no more: it is about to be released, and may be already where the answer was lost."""
+        self._is_letting_go = True
+
+    def heed(self, error: TransientError) -> None:
+        """Take note of how long the other side asked to be left alone; the next pause is at least that long."""
+        self._asked_until = self._ports.clock.now() + min(error.retry_seconds, _MOST_RETRY_SECONDS)
 
     def require(self) -> None:
-        """Check that the lock, once it was taken, is ours."""
-        if self._renewed_at is not None:
-            self._ports.lock.require()
+        """Renew the lock, once it was taken, when that is due, and check that it is ours.
+
+        Raises:
+            LockLostError: We may not act any more.
+        """
+        if self._renewed_at is None:
+            return
+        now, lock = self._ports.clock.now(), self._ports.lock
+        if not self._is_letting_go and now - self._renewed_at >= lock.heartbeat_seconds:
+            try:
+                lock.renew()
+                self._renewed_at = now
+            except LockLostError:
+                raise
+            except DeploytoolError as error:
+                self.note(f"the lock could not be renewed: {error}")
+        lock.require()
 
     def attempt(self, what: str, action: Callable[[], _T], seconds: float = 30.0) -> _T:
         """Do something, again and again while that fails for a moment.
 
+        Args:
+            what: For people.
+            seconds: From the first failure on.
+
         Raises:
-            PhaseError: It went on failing.
+            GaveUpError: It went on failing.
             LockLostError: We may not act any more.
         """
-        until = self._ports.clock.now() + seconds
+        until: float | None = None
         while True:
             self.require()
             try:
                 return action()
             except TransientError as error:
+                until = until or self._ports.clock.now() + seconds
                 if self._ports.clock.now() >= until:
-                    raise PhaseError(f"{what} did not work for {seconds:g} s: {error}") from error
-                self.pause(max(self._poll, min(error.retry_seconds, _MOST_RETRY_SECONDS)))
+                    raise GaveUpError(f"{what} did not work for {seconds:g} s: {error}") from error
+                self.heed(error)
+                self.pause(self._poll)
 
     def pause(self, seconds: float) -> None:
-        """Wait, and renew what is due."""
+        """Wait, and renew what is due.
+
+        Raises:
+            LockLostError: We may not act any more.
+        """
+        self.require()
         clock = self._ports.clock
-        until = clock.now() + seconds
+        until = max(clock.now() + seconds, self._asked_until)
         while (left := until - clock.now()) > 0:
             before = clock.now()
             clock.pause(min(left, self._ports.lock.heartbeat_seconds))
@@ -102,15 +143,6 @@ class Keeper:
         Raises:
             LockLostError: We may not act any more.
         """
-        now = self._ports.clock.now()
-        if self._renewed_at is not None and now - self._renewed_at >= self._ports.lock.heartbeat_seconds:
-            try:
-                self._ports.lock.renew()
-                self._renewed_at = now
-            except LockLostError:
-                raise
-            except DeploytoolError as error:
-                self.note(f"the lock could not be renewed: {error}")
         self.require()
         self._renew_kept()
 
@@ -119,6 +151,8 @@ class Keeper:
         for name, (at, action) in list(self._kept.items()):
             if now - at < self._every:
                 continue
+            # One that gets no answer takes long, and the lock must not lapse over it.
+            self.require()
             try:
                 action()
                 self._kept[name] = (now, action)
@@ -142,12 +176,12 @@ class Keeper:
             if operator.interrupts - self._seen_interrupts > 1:
                 raise LeftError("interrupted")
             match operator.answer():
-                case "go on":
-                    self._seen_interrupts = operator.interrupts
-                    return
-                case "back":
+                case "back" if not self._is_going_back:
                     self._seen_interrupts = operator.interrupts
                     raise PhaseError("the operator asked to go back")
+                case "go on" | "back":
+                    self._seen_interrupts = operator.interrupts
+                    return
                 case "leave":
                     raise LeftError("interrupted")
             self.pause(self._poll)

@@ -35,12 +35,14 @@ class Deadlines:
     """Seconds that each part may take.
 
     Attributes:
+        trial: Of the new image in a pod of its own, with its pull.
         retry: For a single request that keeps failing.
         poll: Between two looks.
         settle: For which the new instance has to go on well, however soon clients are back.
         ttl: For which gate, drain and announcement hold without us.
     """
 
+    trial: float = 360.0
     gate: float = 15.0
     drain: float = 60.0
     switch: float = 60.0

@@ -56,6 +56,7 @@ class WorkloadState:
         manager: Field manager that wrote the image last; empty when that is not known.
         is_observed: Whether the controller has seen the newest version of it.
         replicas: That it asks for.
+        scaler: Field manager that wrote that number last; empty when that is not known.
         pods: Pods that run or are about to, by image; without those that are going.
         ready: Images of pods that are ready.
         terminating: Pods that are going and not gone.
@@ -68,6 +69,7 @@ class WorkloadState:
     manager: str = ""
     is_observed: bool = True
     replicas: int = 1
+    scaler: str = ""
     pods: Sequence[str] = ()
     ready: Sequence[str] = ()
     terminating: int = 0
@@ -114,16 +116,20 @@ class Workload(Protocol):
         """
         ...
 
-    def switch(self, journal: Journal) -> str:
-        """Ask for the new image; returns what was done, for people."""
+    def switch(self, journal: Journal, pause: Callable[[float], None] | None = None) -> str:
+        """Ask for the new image; returns what was done, for people.
+
+        Args:
+            pause: Waits, and keeps alive what has to be renewed; None where nothing has to.
+        """
         ...
 
-    def restore(self, journal: Journal) -> str:
-        """Ask for the old image; returns what was done, for people."""
+    def restore(self, journal: Journal, pause: Callable[[float], None] | None = None) -> str:
+        """Ask for the old image; arguments and answer as those of `switch`."""
         ...
 
-    def mend(self, journal: Journal) -> str:
-        """Bring into order what a switch left that was killed; returns what was done, empty for nothing."""
+    def mend(self, journal: Journal, pause: Callable[[float], None] | None = None) -> str:
+        """Bring into order what a switch left that was cut off; returns what was done, empty for nothing."""
         ...
 
     def diagnose(self) -> Sequence[str]:
@@ -234,11 +240,13 @@ class Serving:
     Attributes:
         phase: As its contract names them: ``ACTIVE``, ``GATED``, ``DRAINING``, ``DRAINED``, …
         clients: Open WebSockets that are no probes'.
+        is_durable: Whether it keeps history in a database, which does its work.
     """
 
     instance: str
     phase: str
     clients: int
+    is_durable: bool = False
 
 
 class Service(Protocol):
@@ -279,12 +287,14 @@ class Mark:
 
     Attributes:
         token: Opens that channel again; never written down.
+        is_durable: Whether the stream has to outlive the process.
     """
 
     channel: str
     offset: int
     epoch: str
     token: object = field(default=None, repr=False)
+    is_durable: bool = False
 
 
 class Client(Protocol):
@@ -330,11 +340,12 @@ class Client(Protocol):
 class Hooks(Protocol):
     """Commands of the operator's own."""
 
-    def run(self, phase: Phase, moment: str, journal: Journal) -> None:
+    def run(self, phase: Phase, moment: str, journal: Journal, pause: Callable[[float], None]) -> None:
         """Run those that stand for a phase.
 
         Args:
             moment: ``before`` or ``after``.
+            pause: Waits.
 
         Raises:
             PhaseError: One of them failed.
@@ -362,8 +373,8 @@ class Event:
     Attributes:
         at: In unix seconds.
         kind: ``phase``, ``done``, ``failed``, ``progress``, ``note`` or ``end``.
-        text: For people, in one line.
-        data: Numbers and names, for machines.
+        text: For people, in one line; empty where there is something for machines alone.
+        data: Numbers and names, for machines: ``left``, ``clients`` or ``back`` are clients, counted just then.
     """
 
     at: float

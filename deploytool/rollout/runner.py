@@ -7,15 +7,24 @@ with what was there, so whoever was overtaken finds out before the next step and
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from deploytool.errors import DeploytoolError
-from deploytool.rollout.errors import LeftError, LockLostError, OperatorError, OutsideWindowError, RolloutError
+from deploytool.rollout.errors import (
+    LeftError,
+    LockLostError,
+    OperatorError,
+    OutsideWindowError,
+    PhaseError,
+    RefusedError,
+    RolloutError,
+    TransientError,
+)
 from deploytool.rollout.keeper import Keeper
 from deploytool.rollout.phases import FORWARD, Course, Phase, course
 from deploytool.rollout.plan import Ending
 from deploytool.rollout.ports import Event
-from deploytool.rollout.steps import Steps, drift
+from deploytool.rollout.steps import Steps, drift, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +34,10 @@ if TYPE_CHECKING:
     from deploytool.rollout.ports import Ports, WorkloadState
 
 __all__ = ("Runner",)
+
+_DRILL: Final = "it was a drill, and the new image had served"
+_RECORD_TRIES: Final = 3
+_LONGEST_WAIT: Final = 10.0
 
 
 class Runner:
@@ -46,6 +59,11 @@ class Runner:
         self._steps = Steps(ports, plan, self._keeper)
         self._checks: Callable[[], str] | None = None
 
+    @property
+    def journal(self) -> Journal:
+        """As it was written down last."""
+        return self._journal
+
     def before_preflight(self, checks: Callable[[], str]) -> None:
         """Have something else checked before the preflight; it returns what was seen, or raises."""
         self._checks = checks
@@ -57,17 +75,25 @@ class Runner:
             DeploytoolError: It did not begin; nothing was changed.
         """
         journal = replace(self._journal, override=self._plan.override)
+        try:
+            self._begin(journal)
+        except PhaseError as error:
+            # Nothing has begun that could be gone back from.
+            is_unknown = isinstance(error.__cause__, TransientError)
+            raise (TransientError if is_unknown else RefusedError)(str(error)) from error
+        self._take(journal.begin(Phase.LOCK, self._wall()), is_resuming=False)
+        return self._closed(lambda: self._forward(FORWARD[FORWARD.index(Phase.ANNOUNCE) :], is_locking=True))
+
+    def _begin(self, journal: Journal) -> None:
         self._keeper.attempt("looking at the lock", self._ports.lock.require_free)
         self._show("phase", "", Phase.PREFLIGHT)
-        self._ports.hooks.run(Phase.PREFLIGHT, "before", journal)
+        self._hook(Phase.PREFLIGHT, "before", journal)
         if self._checks is not None:
             self._show("note", self._checks(), Phase.PREFLIGHT)
         note = self._steps.preflight(journal)
-        self._ports.hooks.run(Phase.PREFLIGHT, "after", journal)
+        self._hook(Phase.PREFLIGHT, "after", journal)
         self._show("done", note, Phase.PREFLIGHT)
         self._keeper.safe_point()
-        self._take(journal.begin(Phase.LOCK, self._wall()), is_resuming=False)
-        return self._closed(lambda: self._forward(FORWARD[FORWARD.index(Phase.ANNOUNCE) :], is_locking=True))
 
     def drain(self, hold_seconds: float) -> Ending:
         """Empty the instance, keep it empty for a time, and let clients in again; the image stays.
@@ -101,7 +127,8 @@ class Runner:
         return self._closed(lambda: self._go_on(is_aborting=is_aborting))
 
     def _take(self, journal: Journal, *, is_resuming: bool) -> None:
-        self._ports.lock.acquire(journal, is_resuming=is_resuming)
+        lock = self._ports.lock
+        self._keeper.attempt("taking the lock", lambda: lock.acquire(journal, is_resuming=is_resuming))
         self._journal = journal
         self._keeper.was_renewed()
 
@@ -139,16 +166,19 @@ class Runner:
         )
         self._show("note", f"{journal.phase.value} was the last phase; {found.value}")
         asked = "the operator asked to go back" if is_aborting else journal.failure
+        # What was to go back anyway has gone well when it is back: a drill, and a drain alone.
+        code = 0 if is_aborting or journal.was_practised or not journal.new else 8
         match found:
             case Course.CLOSE:
-                self._keeper.attempt("releasing the lock", lambda: self._ports.lock.release(journal))
+                self._release(journal)
+                self.remember()
                 return Ending(journal.phase, 0, "it had ended already")
             case Course.DRIFT:
                 return self._stop(OperatorError(drift(state)))
             case Course.CANCEL:
-                return self._cancel(asked, 0 if is_aborting else 8)
+                return self._cancel(asked, code)
             case Course.GO_BACK:
-                return self._back(asked or "it was going back", 0 if is_aborting else 8)
+                return self._back(asked or "it was going back", code)
             case Course.VERIFY:
                 return self._forward(FORWARD[FORWARD.index(Phase.READY) :])
         return self._forward(FORWARD[FORWARD.index(Phase.ANNOUNCE) :])
@@ -156,11 +186,8 @@ class Runner:
     def _seen(self, journal: Journal) -> WorkloadState:
         """Return what the workload asks for, once it is no longer half done."""
         workload = self._ports.workload
-        if journal.was_gated:
-            mended = self._keeper.attempt("mending the release", lambda: workload.mend(journal))
-            if mended:
-                self._show("note", mended)
-                self._steps.ready(journal, journal.old)
+        if journal.was_gated and self._steps.mend(journal):
+            self._steps.ready(journal, journal.old)
         return self._keeper.attempt("looking at the workload", workload.observe)
 
     def _forward(self, phases: Sequence[Phase], *, is_locking: bool = False) -> Ending:
@@ -168,6 +195,8 @@ class Runner:
             if is_locking:
                 self._write(self._journal.finish(self._wall()))
             for phase in phases:
+                if phase is Phase.COMMIT and self._journal.drill:
+                    return self._back(_DRILL, 0)
                 self._do(phase)
         except (LeftError, LockLostError):
             raise
@@ -188,15 +217,40 @@ class Runner:
         self._keeper.safe_point()
         self._write(self._journal.begin(phase, self._wall()))
         self._show("phase", "")
-        self._ports.hooks.run(phase, "before", self._journal)
+        self._hook(phase, "before", self._journal)
         journal, note = self._steps.table[phase](self._journal)
-        self._ports.hooks.run(phase, "after", journal)
+        self._hook(phase, "after", journal)
         done = journal.finish(self._wall(), note)
         if phase is Phase.COMMIT:
             self._release(done)
         else:
             self._write(done)
         self._show("done", note)
+        if phase is Phase.COMMIT:
+            self.remember()
+
+    def remember(self) -> None:
+        """Put a rollout that is over on record; that this does not work is told, and does no harm."""
+        records, journal = self._ports.records, self._journal
+        if records is None or not journal.has_ended or not journal.was_switched:
+            return
+        problem: DeploytoolError | None = None
+        for _ in range(_RECORD_TRIES):
+            try:
+                self._show("note", f"on record: {records.store(journal, is_drill=journal.was_practised)}")
+            except TransientError as error:
+                # The lock is no longer ours to renew, so this does not wait by way of the keeper.
+                problem = error
+                self._ports.clock.pause(min(max(error.retry_seconds, self._plan.deadlines.poll), _LONGEST_WAIT))
+            except DeploytoolError as error:
+                problem = error
+                break
+            else:
+                return
+        self._show("note", f"warning: this rollout is not on record: {problem}")
+
+    def _hook(self, phase: Phase, moment: str, journal: Journal) -> None:
+        self._ports.hooks.run(phase, moment, journal, self._keeper.pause)
 
     def _cancel(self, why: str, exit_code: int) -> Ending:
         journal = replace(self._journal, failure=why).begin(Phase.CANCELLED, self._wall())
@@ -206,12 +260,13 @@ class Runner:
 
     def _back(self, why: str, exit_code: int) -> Ending:
         """Go back to the old image, through the same gates."""
+        self._keeper.go_back()
         try:
             self._write(replace(self._journal, failure=why).begin(Phase.ROLLING_BACK, self._wall()))
             self._show("phase", why)
-            self._ports.hooks.run(Phase.ROLLING_BACK, "before", self._journal)
+            self._hook(Phase.ROLLING_BACK, "before", self._journal)
             note = self._undo()
-            self._ports.hooks.run(Phase.ROLLING_BACK, "after", self._journal)
+            self._hook(Phase.ROLLING_BACK, "after", self._journal)
             self._write(self._journal.finish(self._wall(), note))
             done = self._journal.begin(Phase.ROLLED_BACK, self._wall()).finish(self._wall(), why)
             self._release(done)
@@ -220,17 +275,31 @@ class Runner:
         except DeploytoolError as error:
             return self._stop(RolloutError(f"{why}; and going back failed: {error}"))
         self._show("done", note)
+        self.remember()
         return Ending(Phase.ROLLED_BACK, exit_code, f"rolled back to {self._journal.old}: {why}")
+
+    def _require_left_to_us(self, state: WorkloadState) -> None:
+        """Check that nobody else, and no lost node, stands in the way back.
+
+        Raises:
+            OperatorError: Somebody does.
+        """
+        if not state.replicas:
+            # There is nobody who could be let in, and nobody is started against somebody's will.
+            raise OperatorError(scaled(state))
+        if state.image not in (self._journal.old, self._journal.new):
+            raise OperatorError(drift(state))
+        if state.lost and state.image == self._journal.new:
+            raise OperatorError(state.lost)
 
     def _undo(self) -> str:
         journal, steps = self._journal, self._steps
         state = self._keeper.attempt("looking at the workload", self._ports.workload.observe)
+        self._require_left_to_us(state)
         if state.image == journal.old:
+            if journal.was_switched:
+                steps.mend(journal)
             return steps.reopened(journal)
-        if state.image != journal.new:
-            raise OperatorError(drift(state))
-        if state.lost:
-            raise OperatorError(state.lost)
         steps.shut(journal)
         steps.restore(journal)
         steps.forget_restarts()
@@ -275,6 +344,7 @@ class Runner:
         self._keeper.was_renewed()
 
     def _release(self, journal: Journal) -> None:
+        self._keeper.let_go()
         self._keeper.attempt("releasing the lock", lambda: self._ports.lock.release(journal), float("inf"))
         self._journal = journal
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deploytool.rollout.plan import Plan
     from deploytool.rollout.ports import Mark, Ports, Proposal, WorkloadState
 
-__all__ = ("Steps", "drift")
+__all__ = ("Steps", "drift", "scaled")
 
 _ADMITS: Final = "ACTIVE"
 _EMPTY: Final = "DRAINED"
@@ -31,6 +31,12 @@ def drift(state: WorkloadState) -> str:
     """Say who changed the workload beside us."""
     by = f" by {state.manager}" if state.manager else ""
     return f"the workload asks for {state.image}{by}, and that is neither the old image nor the new one"
+
+
+def scaled(state: WorkloadState) -> str:
+    """Say who asked for another number of pods beside us."""
+    by = f" by {state.scaler}" if state.scaler else ""
+    return f"the workload was scaled to {state.replicas}{by}; it is left like that: scale it to 1, then resume"
 
 
 class Steps:
@@ -76,6 +82,9 @@ class Steps:
             serving = self._status()
             if serving.phase != _ADMITS:
                 raise RefusedError(f"the service is {serving.phase} and has to be {_ADMITS}: who gates or drains it?")
+        # What keeps us out now would keep us from seeing later whether anybody is let in.
+        if not self._keeper.attempt("opening a WebSocket", self._ports.client.knock, self._plan.deadlines.gate):
+            raise RefusedError("a new WebSocket is refused at the public address, before anything was changed")
         proposal = self._keeper.attempt("the dry run", lambda: self._ports.workload.preflight(journal.new))
         for line in proposal.changes:
             self._show(Phase.PREFLIGHT, "note", line)
@@ -89,7 +98,10 @@ class Steps:
             return
         trial.sweep()
         pod = proposal.pod
-        seen = self._keeper.attempt("trying the image", lambda: trial.run(journal, pod, self._keeper.wait))
+        self._show(Phase.PREFLIGHT, "note", "trying the new image in a pod of its own")
+        seen = self._keeper.attempt(
+            "trying the image", lambda: trial.run(journal, pod, self._keeper.wait), self._plan.deadlines.trial
+        )
         for line in seen:
             self._show(Phase.PREFLIGHT, "note", line)
 
@@ -133,7 +145,8 @@ class Steps:
             return None
         reasons, upcoming = "; ".join(explanation.reasons), explanation.upcoming
         if upcoming is None:
-            raise OutsideWindowError(f"no window opens within ten years: {reasons}")
+            need = self._plan.need.seconds / 60
+            raise OutsideWindowError(f"no window of the {need:.0f} min that it takes opens within ten years: {reasons}")
         if upcoming.span.start > until:
             wait = upcoming.span.start - explanation.at
             raise OutsideWindowError(f"{reasons}; the next window opens in {wait / 60:.0f} min")
@@ -145,15 +158,18 @@ class Steps:
         if state.image != journal.old:
             raise PhaseError(drift(state))
         if not state.is_serving(journal.old):
-            raise PhaseError(f"{journal.workload} is not in order any more: {state.failure or 'its pod is not ready'}")
+            why = scaled(state) if state.replicas != 1 else state.failure or "its pod is not ready"
+            raise PhaseError(f"{journal.workload} is not in order any more: {why}")
         if self._plan.is_degraded:
             return journal, "degraded: clients are not counted"
         serving = self._status()
+        self._show_clients(Phase.RECHECK, serving)
         if serving.phase != _ADMITS:
             if not journal.was_gated:
                 raise PhaseError(f"the service is {serving.phase}, and we did not tell it to be")
             return replace(journal, instance=serving.instance), f"{serving.phase}, as we left it"
-        self._mark = self._keeper.attempt("publishing a mark", self._ports.client.mark, self._plan.deadlines.smoke)
+        mark = self._keeper.attempt("publishing a mark", self._ports.client.mark, self._plan.deadlines.smoke)
+        self._mark = replace(mark, is_durable=serving.is_durable)
         self._keeper.attempt("opening a WebSocket", self._ports.client.hold, self._plan.deadlines.smoke)
         self._is_holding = True
         # Those who came back to a gate that had lapsed are fewer than there were.
@@ -182,10 +198,10 @@ class Steps:
         before = journal.baseline or 0
         self._progress(Phase.DRAIN, f"{before} connections", {"left": before, "total": before, "rate": 0.0})
         self._keeper.keep("the drain", lambda: self._ports.service.drain(self._plan.deadlines.ttl))
-        began, total = self._ports.clock.now(), max(journal.baseline or 0, 1)
+        began, total = self._ports.clock.now(), journal.baseline or 0
         while True:
             serving = self._status()
-            self._show_drain(serving, total, self._ports.clock.now() - began)
+            self._show_drain(Phase.DRAIN, serving, total, self._ports.clock.now() - began)
             if journal.instance and serving.instance != journal.instance:
                 raise PhaseError("another process serves now: the old pod was replaced while it was drained")
             took = self._ports.clock.now() - began
@@ -195,12 +211,12 @@ class Steps:
                 return journal, f"{serving.clients} clients are left, and are cut off"
             self._keeper.wait(self._plan.deadlines.poll)
 
-    def _show_drain(self, serving: Serving, total: int, took: float) -> None:
+    def _show_drain(self, phase: Phase, serving: Serving, total: int, took: float) -> None:
         rate = max(0, total - serving.clients) / took if took > 0 else 0.0
         eta = serving.clients / rate if rate > 0 else None
         to_go = "" if eta is None else f", {rate:.0f}/s, {eta:.0f} s to go"
         data: dict[str, object] = {"left": serving.clients, "total": total, "rate": round(rate, 1), "seconds": eta}
-        self._progress(Phase.DRAIN, f"{serving.clients} of {total} connections left{to_go}", data)
+        self._progress(phase, f"{serving.clients} of {total} connections left{to_go}", data)
 
     def _gives_up(self, serving: Serving) -> bool:
         """Return whether to go on with clients left; False waits."""
@@ -227,17 +243,32 @@ class Steps:
         self._keeper.renew_now()
         self._keeper.drop("the gate", "the drain", "the announcement")
 
-    def _ask_for(self, journal: Journal, before: str, after: str, act: Callable[[Journal], str]) -> str:
+    def mend(self, journal: Journal) -> str:
+        """Bring into order what was left half done by whoever was cut off; returns what was done, empty for nothing."""
+        workload, pause = self._ports.workload, self._keeper.pause
+        mended = self._keeper.attempt("mending the release", lambda: workload.mend(journal, pause))
+        if mended:
+            self._show(journal.phase, "note", mended)
+        return mended
+
+    def _ask_for(
+        self, journal: Journal, before: str, after: str, act: Callable[[Journal, Callable[[float], None]], str]
+    ) -> str:
         def ask() -> str:
+            # Also when it was us a moment ago: what is asked for may be there, and its release be pending all the same.
+            self.mend(journal)
             state = self._ports.workload.observe()
             if state.image == after:
                 return f"{after} is asked for already"
             if state.image != before:
                 raise OperatorError(drift(state))
+            if state.replicas != 1:
+                # Helm would set it to what its chart says.
+                raise OperatorError(scaled(state))
             # The last look before what cannot be taken back: nobody has overtaken us, and there is time for it.
             self._ports.lock.renew()
             self._keeper.was_renewed()
-            return act(journal)
+            return act(journal, self._keeper.pause)
 
         return self._keeper.attempt(f"asking for {after}", ask, self._plan.deadlines.switch)
 
@@ -246,19 +277,34 @@ class Steps:
         began = self._ports.clock.now()
         while True:
             state = self._look(image)
-            if state is not None and state.is_serving(image):
-                serving = self._try_status()
-                if serving is not None and serving.phase == _ADMITS:
-                    self._restarts = state.restarts
-                    return journal, f"after {self._ports.clock.now() - began:.1f} s"
+            if state is not None and state.is_serving(image) and self._admits(journal):
+                self._restarts = state.restarts
+                return journal, f"after {self._ports.clock.now() - began:.1f} s"
             if self._ports.clock.now() - began >= self._plan.deadlines.ready:
                 self.diagnose(journal.phase)
                 if state is not None and state.lost:
                     raise OperatorError(state.lost)
                 raise PhaseError(f"{image} was not ready within {self._plan.deadlines.ready:g} s")
             if state is not None:
-                self._progress(journal.phase, f"{len(state.ready)} ready, {state.terminating} going", {})
+                self._show_pods(journal.phase, state)
             self._keeper.wait(self._plan.deadlines.poll)
+
+    def _admits(self, journal: Journal) -> bool:
+        serving = self._try_status()
+        if serving is None:
+            return False
+        self._show_clients(journal.phase, serving)
+        return serving.phase == _ADMITS
+
+    def _show_pods(self, phase: Phase, state: WorkloadState) -> None:
+        # Without a pod that is ready, and without one that is going, nobody can be connected.
+        is_empty = state.is_observed and not state.ready and not state.terminating
+        data: dict[str, object] = {"clients": 0} if is_empty else {}
+        self._progress(phase, f"{len(state.ready)} ready, {state.terminating} going", data)
+
+    def _show_clients(self, phase: Phase, serving: Serving) -> None:
+        if not self._plan.is_degraded:
+            self._progress(phase, "", {"clients": serving.clients})
 
     def _look(self, image: str) -> WorkloadState | None:
         """Return what is seen; None when nothing can be seen now.
@@ -269,13 +315,13 @@ class Steps:
         """
         try:
             state = self._ports.workload.observe()
-        except TransientError:
+        except TransientError as error:
+            self._keeper.heed(error)
             return None
         if state.image != image:
             raise OperatorError(drift(state))
         if state.replicas != 1:
-            by = f" by {state.manager}" if state.manager else ""
-            raise OperatorError(f"the workload was scaled to {state.replicas}{by}")
+            raise OperatorError(scaled(state))
         if state.lost:
             raise OperatorError(state.lost)
         if state.failure:
@@ -286,6 +332,8 @@ class Steps:
     def smoke(self, journal: Journal) -> tuple[Journal, str]:
         """Be a client of the new instance."""
         serving = None if self._plan.is_degraded else self._status()
+        if serving is not None:
+            self._show_clients(journal.phase, serving)
         instance, note = self._keeper.attempt(
             "trying it as a client", lambda: self._ports.client.smoke(self._mark), self._plan.deadlines.smoke
         )
@@ -304,7 +352,8 @@ class Steps:
             serving = self._try_status()
             took = self._ports.clock.now() - began
             back = back if serving is None else serving.clients
-            self._progress(journal.phase, f"{back} of {baseline} clients are back", {"back": back, "total": baseline})
+            data: dict[str, object] = {"back": back, "total": baseline, "is_seen": serving is not None}
+            self._progress(journal.phase, f"{back} of {baseline} clients are back", data)
             if back >= wanted and took >= self._plan.deadlines.settle and serving is not None:
                 return journal, f"{back} of {baseline} clients are back after {took:.1f} s"
             if took >= deadline:
@@ -368,8 +417,12 @@ class Steps:
                 return
             self._keeper.keep("the gate", lambda: service.gate(f"rollout {journal.rollout} goes back", ttl))
             self._keeper.keep("the drain", lambda: service.drain(ttl))
-            until = self._ports.clock.now() + self._plan.deadlines.drain
-            while self._ports.clock.now() < until and self._status().phase != _EMPTY:
+            began, total = self._ports.clock.now(), max(serving.clients, 1)
+            while self._ports.clock.now() < began + self._plan.deadlines.drain:
+                serving = self._status()
+                self._show_drain(journal.phase, serving, total, self._ports.clock.now() - began)
+                if serving.phase == _EMPTY:
+                    return
                 self._keeper.wait(self._plan.deadlines.poll)
         except PhaseError as error:
             self._show(Phase.ROLLING_BACK, "note", f"it is not drained first: {error}")
@@ -391,7 +444,8 @@ class Steps:
             return Serving("", _ADMITS, 0)
         try:
             return self._ports.service.status()
-        except TransientError:
+        except TransientError as error:
+            self._keeper.heed(error)
             return None
 
     def _show(self, phase: Phase, kind: str, text: str) -> None:

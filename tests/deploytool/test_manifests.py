@@ -237,7 +237,7 @@ def test_without_a_renderer_the_values_are_judged(monkeypatch: pytest.MonkeyPatc
     snapshot = read(CHART, reading=manifests.Reading(value_files=[("mine.yaml", b"replicaCount: 3")]))
 
     (unseen,) = snapshot.unrendered.values()
-    assert "pip install helm-python-sdk" in unseen.way_out
+    assert "pip install 'slackwater[helm]'" in unseen.way_out
     assert 3 == snapshot.values[0].setting("replicaCount").value
 
 

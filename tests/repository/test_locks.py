@@ -57,6 +57,7 @@ def test_each_lock_contains_the_one_before_at_the_same_versions() -> None:
         ("requirements-deploytool.lock", None),
         ("requirements-deploytool.lock", "deploytool"),
         ("requirements-dev.lock", None),
+        ("requirements-dev.lock", "helm"),
         ("requirements-dev.lock", "dev"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from deploytool.planning.configuration import Planning
     from deploytool.settings import Settings
 
-__all__ = ("DURATION", "config_option", "reaching", "read", "together")
+__all__ = ("DURATION", "REPORT", "config_option", "reaching", "read", "together")
 
 
 class _Duration(click.ParamType[float]):
@@ -35,7 +36,27 @@ class _Duration(click.ParamType[float]):
         return found
 
 
+class _ReportFile(click.ParamType[str]):
+    """A file that can be written when everything is over; found out before anything begins."""
+
+    name = "file"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # click's
+        """Return its path."""
+        path = Path(value)
+        if path.exists() and not path.is_file():
+            self.fail(f"{value} is there, and is no file", param, ctx)
+        folder = path.absolute().parent
+        try:
+            with TemporaryFile(dir=folder):
+                return str(path)
+        except OSError as error:
+            self.fail(f"the report cannot be written into {folder}: {error.strerror or error}", param, ctx)
+
+
 DURATION = _Duration()
+REPORT = _ReportFile()
 
 
 def together(*options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401 - click's decorators

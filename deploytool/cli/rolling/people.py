@@ -7,7 +7,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 from typing_extensions import override
 
-from deploytool.clock import SystemClock
+from deploytool.child import ChildTimeoutError, run_child
+from deploytool.clock import Clock, SystemClock
 from deploytool.rollout import ports
 from deploytool.rollout.errors import PhaseError
 from deploytool.rollout.phases import FORWARD, Phase
@@ -94,40 +94,40 @@ class CommandHooks(ports.Hooks):
 
     Args:
         commands: ``before-GATE`` and the like, each with what the shell is to run.
-        keep_going: Called while a command runs.
+        clock: Counts the seconds that each may take.
     """
 
-    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, commands: Mapping[str, Sequence[str]], clock: Clock) -> None:
         self._commands = commands
+        self._clock = clock
 
     @override
-    def run(self, phase: Phase, moment: str, journal: Journal) -> None:
+    def run(self, phase: Phase, moment: str, journal: Journal, pause: Callable[[float], None]) -> None:
         for command in self._commands.get(f"{moment}-{phase.value}", ()):
-            self._one(command, phase, moment, journal)
+            self._one(command, phase, moment, journal, pause)
 
-    def _one(self, command: str, phase: Phase, moment: str, journal: Journal) -> None:
+    def _one(self, command: str, phase: Phase, moment: str, journal: Journal, pause: Callable[[float], None]) -> None:
         state = {"phase": phase.value, "moment": moment, "journal": json.loads(journal.to_json())}
         environ = {**os.environ, "DEPLOYTOOL_PHASE": phase.value, "DEPLOYTOOL_MOMENT": moment}
         try:
-            done = subprocess.run(  # noqa: S602 - the operator's own command, in the operator's own shell
-                command,
-                shell=True,
-                input=json.dumps(state),
-                env=environ,
-                capture_output=True,
-                text=True,
-                timeout=_HOOK_SECONDS,
-                check=False,
-                start_new_session=True,
-                errors="replace",
+            # The operator's own command, in a shell as the operator's pages show it.
+            ended = run_child(
+                ["/bin/sh", "-c", command],
+                text=json.dumps(state),
+                environ=environ,
+                seconds=_HOOK_SECONDS,
+                pause=pause,
+                clock=self._clock,
             )
-        except subprocess.TimeoutExpired as error:
+        except ChildTimeoutError as error:
             raise PhaseError(
                 f"the hook {moment} {phase.value} took more than {_HOOK_SECONDS:g} s: {command}"
             ) from error
-        if done.returncode:
-            said = " ".join((done.stderr or done.stdout).split())[:_SHOWN]
-            raise PhaseError(f"the hook {moment} {phase.value} ended with {done.returncode}: {command}: {said}")
+        except OSError as error:
+            raise PhaseError(f"the hook {moment} {phase.value} cannot be run: {error}") from error
+        if ended.code:
+            said = " ".join((ended.complained or ended.said).split())[:_SHOWN]
+            raise PhaseError(f"the hook {moment} {phase.value} ended with {ended.code}: {command}: {said}")
 
 
 class TextLines(ports.View):
@@ -140,18 +140,30 @@ class TextLines(ports.View):
     @override
     def show(self, event: Event) -> None:
         text = line_of(event)
-        if text == self._last or not text:
+        if text == self._last or not text or _is_for_machines(event):
             return
         self._last = text
-        at = dt.datetime.fromtimestamp(event.at).astimezone().strftime("%H:%M:%S")
-        self._write(f"{at} {text}")
+        self._write(f"{_clock(event)} {text}")
+
+
+def _clock(event: Event) -> str:
+    return dt.datetime.fromtimestamp(event.at).astimezone().strftime("%H:%M:%S")
+
+
+def _is_for_machines(event: Event) -> bool:
+    return event.kind == "progress" and not event.text
 
 
 def line_of(event: Event) -> str:
     """Return an event in one line; empty when there is nothing to say."""
     words = {"phase": "...", "done": "done", "failed": "FAILED", "end": "END"}
     word = words.get(event.kind, "")
-    return " ".join(part for part in (event.phase.value, word, event.text) if part)
+    return " ".join(part for part in (event.phase.value, word, _printable(event.text)) if part)
+
+
+def _printable(text: str) -> str:
+    """Return the text with what could steer a terminal made visible; some of it comes from other people."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
 class EventLines(ports.View):
@@ -167,11 +179,12 @@ class EventLines(ports.View):
 class _Row:
     state: str = "pending"
     text: str = ""
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class LiveTree(ports.View):
-    """Phases as a tree that is drawn anew at every change.
+    """Phases as a tree that is drawn anew at every change; one line each, however narrow the terminal is.
 
     Attributes:
         console: Of rich.
@@ -182,61 +195,132 @@ class LiveTree(ports.View):
     title: str
     rows: dict[Phase, _Row] = field(default_factory=lambda: {phase: _Row() for phase in FORWARD})
     _live: Any = None
+    _is_drawing: bool = False
+    _end: str = ""
 
     def __enter__(self) -> Self:
-        from rich.live import Live
-
-        self._live = Live(console=self.console, auto_refresh=False)
-        self._live.start()
+        self._is_drawing = True
+        self._draw()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._is_drawing = False
+        self._stop()
+        if self._end:
+            self.console.print(self._end, markup=False, highlight=False)
 
     @override
     def show(self, event: Event) -> None:
-        row = self.rows.setdefault(event.phase, _Row())
+        if _is_for_machines(event):
+            return
         match event.kind:
             case "phase":
-                row.state, row.text = "running", event.text
+                self._begin(event.phase)
+                self._set(event, "running")
             case "done":
-                row.state, row.text = "done", event.text
+                self._set(event, "done")
             case "failed":
-                row.state, row.text = "failed", event.text
+                # In the tree there may not be room for all of it.
+                self._say(event)
+                self._set(event, "failed")
             case "progress":
-                row.text = f"{_bar(event.data)}{event.text}"
+                self._set(event, "running")
+            case "end":
+                self._end = line_of(event)
             case _:
-                self.console.print(line_of(event), markup=False, highlight=False)
-        if self._live is not None:
+                self._say(event)
+        if self._is_drawing and not event.text.startswith(_ASKS):
+            self._draw()
+
+    def _draw(self) -> None:
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(self.tree(), console=self.console, auto_refresh=False)
+            self._live.start(refresh=True)
+        else:
             self._live.update(self.tree(), refresh=True)
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _say(self, event: Event) -> None:
+        if event.text.startswith(_ASKS):
+            # What is typed now would be drawn over: the question comes last, until something happens again.
+            self._stop()
+        self.console.print(f"{_clock(event)} {line_of(event)}", markup=False, highlight=False)
+
+    def _set(self, event: Event, state: str) -> None:
+        self.rows[event.phase] = _Row(state, event.text, event.data)
+        if event.phase is Phase.ROLLED_BACK and Phase.ROLLING_BACK in self.rows:
+            # One way back, of which the end alone is told.
+            self.rows[Phase.ROLLING_BACK].state = "done"
+            self.rows[Phase.ROLLING_BACK].data = {}
+
+    def _begin(self, phase: Phase) -> None:
+        """Take note that a phase begins: what comes before it is over, and what will not come is not shown."""
+        if phase not in FORWARD:
+            self.rows = {one: row for one, row in self.rows.items() if row.state != "pending"}
+            return
+        for one in FORWARD[: FORWARD.index(phase)]:
+            if self.rows[one].state == "pending":
+                self.rows[one].state = "done"
 
     def tree(self) -> Any:  # noqa: ANN401 - of rich
         """Return it as it is now."""
         from rich.text import Text
         from rich.tree import Tree
 
-        marks = {"pending": ("·", "dim"), "running": ("▶", "cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
-        tree = Tree(Text(self.title))
-        for phase, row in self.rows.items():
-            mark, style = marks[row.state]
-            tree.add(Text.assemble((f"{mark} {phase.value}", style), f"  {row.text}"))
+        encoding = self.console.encoding
+        is_unicode = "utf" in encoding.lower()
+        marks, blocks = (_MARKS, _BLOCKS) if is_unicode else (_PLAIN_MARKS, "#-")
+        width = _BAR if self.console.width >= _WIDE else _BAR // 2
+        fitting: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis" if is_unicode else "crop"}
+        tree = Tree(Text(self.title, **fitting))
+        for phase, row in self._shown():
+            text = (
+                f"{_bar(row.data, width, blocks)}{_printable(row.text)}".replace("\n", " ")
+                .encode(encoding, "replace")
+                .decode(encoding)
+            )
+            label = (f"{marks[row.state]} {phase.value:{_LONGEST if text else 0}}", _STYLES[row.state])
+            tree.add(Text.assemble(label, f"  {text}" if text else "", **fitting))
         return tree
 
+    def _shown(self) -> list[tuple[Phase, _Row]]:
+        """Return the rows for which there is room: what is still to come is left out first, then what is long over."""
+        rows, room = list(self.rows.items()), max(self.console.height - 2, 1)
+        while len(rows) > room and len(rows) > 1 and rows[-1][1].state == "pending":
+            rows.pop()
+        return rows[-room:]
 
-def _bar(data: Mapping[str, object]) -> str:
+
+_ASKS: Final = "paused: "
+_BAR: Final = 20
+_WIDE: Final = 80
+_LONGEST: Final = max(len(one.value) for one in FORWARD)
+_BLOCKS: Final = "█░"
+_MARKS: Final = {"pending": "·", "running": "▶", "done": "✓", "failed": "✗"}
+_PLAIN_MARKS: Final = {"pending": ".", "running": ">", "done": "+", "failed": "x"}
+_STYLES: Final = {"pending": "dim", "running": "cyan", "done": "green", "failed": "red"}
+
+
+def _bar(data: Mapping[str, object], width: int, blocks: str) -> str:
     """Draw the count of a drain as it falls, or of clients coming back as it rises."""
     total, value = data.get("total"), data.get("left", data.get("back"))
     if not isinstance(total, int) or not isinstance(value, int) or total <= 0:
         return ""
-    filled = min(20, round(20 * value / total))
-    return f"{'█' * filled}{'░' * (20 - filled)} "
+    filled = min(width, round(width * value / total))
+    return f"{blocks[0] * filled}{blocks[1] * (width - filled)} "
 
 
 def new_view(output: str, title: str) -> ports.View:
     """Return what suits: JSON where it is asked for, a tree on a terminal, lines elsewhere."""
     if output == "json":
         return EventLines()
-    if sys.stderr.isatty() and not os.environ.get("CI"):
+    if sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb":
         from rich.console import Console
 
         return LiveTree(Console(stderr=True), title)

@@ -44,6 +44,14 @@ def planned(bench: Bench, journal: Journal, plan: Plan, planning: Planning, *, o
     at = bench.ports.clock.wall()
     explanation = plan.explain(at)
     changes, problems, code = _tried(bench, journal)
+    try:
+        bench.lock.require_free()
+    except DeploytoolError as error:
+        problems.insert(0, str(error))
+        code = error.exit_code
+    if bench.clock_problem and not plan.override:
+        problems.append(bench.clock_problem)
+        code = code or RefusedError.exit_code
     if not explanation.may_start:
         problems.append("; ".join(explanation.reasons))
         code = code or OutsideWindowError.exit_code
@@ -129,9 +137,8 @@ def _lock_line(workload: str, holder: Holder | None, age: float) -> str:
 
 def _journal_lines(journal: Journal) -> list[str]:
     override = f", outside of a window: {journal.override}" if journal.override else ""
-    lines = [
-        f"rollout {journal.rollout} by {journal.actor}: {journal.old} -> {journal.new or 'a drain alone'}{override}"
-    ]
+    what = f"{journal.old} -> {journal.new or 'a drain alone'}{', a drill' if journal.drill else ''}"
+    lines = [f"rollout {journal.rollout} by {journal.actor}: {what}{override}"]
     for step in journal.steps:
         took = "" if step.done_at is None else f"{step.done_at - step.begun_at:6.1f} s"
         state = "begun" if step.done_at is None else "done "

@@ -40,7 +40,9 @@ class AdminService(Service):
     def status(self) -> Serving:
         with _sorted():
             found = self._api.status()
-        return Serving(found.instance, found.phase, max(0, found.connections - found.probe_connections))
+        clients = max(0, found.connections - found.probe_connections)
+        is_durable = found.database is not None and not found.database.degraded
+        return Serving(found.instance, found.phase, clients, is_durable=is_durable)
 
     @override
     def announce(self, message: str, *, starts_at: float | None, seconds: float, ttl_seconds: float) -> None:

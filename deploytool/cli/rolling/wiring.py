@@ -9,18 +9,28 @@ import secrets
 import socket
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from typing_extensions import override
 
-from deploytool.cli.live import LiveOptions, admin_key, observe
+from deploytool.cli.live import LiveOptions, Progress, admin_key, observe
 from deploytool.cli.rolling.people import CommandHooks, LiveTree, Terminal, WaitingClock, new_view
+from deploytool.cli.rolling.report import render, write
 from deploytool.cli.rolling.service import AdminService
+from deploytool.cli.rolling.story import Recorder, Story
 from deploytool.cluster import snapshot as cluster_snapshot
 from deploytool.cluster.client import Cluster, Limits
 from deploytool.cluster.helm import HelmSwitch
 from deploytool.cluster.lease import LeaseLock
+from deploytool.cluster.records import ClusterRecords
+from deploytool.cluster.records import rights as record_rights
 from deploytool.cluster.service_proxy import ServiceProxy
+from deploytool.cluster.trial import PodTrial
+from deploytool.cluster.trial import rights as trial_rights
 from deploytool.cluster.workload import KubernetesWorkload, image_of
 from deploytool.errors import DeploytoolError
 from deploytool.model.finding import Depth
@@ -29,18 +39,26 @@ from deploytool.probes.address import parse_address
 from deploytool.probes.smoke import Pass, SmokeClient
 from deploytool.rollout.errors import PhaseError, RefusedError
 from deploytool.rollout.journal import Journal
-from deploytool.rollout.ports import Mark, Ports
-from deploytool.service_api import AdminApi, HttpTransport
+from deploytool.rollout.phases import Phase
+from deploytool.rollout.ports import Event, Mark, Ports
+from deploytool.service_api import AdminApi, HttpTransport, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import datetime as dt
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from deploytool.cluster.snapshot import Release
+    from deploytool.rollout.plan import Ending, Plan
+    from deploytool.rollout.runner import Runner
     from deploytool.service_api import Transport
 
 __all__ = ("Bench", "actor", "live_options", "open_bench", "open_release", "require_checks")
 
 _TOKEN_SECONDS = 3600.0
+_MOST_AHEAD_SECONDS = 60.0
+_LEASE_SECONDS = 60.0
+_LEAST_SECONDS = 3.0
+"""For one request: a busy API server may take that long."""
 
 
 class _UsageError(DeploytoolError):
@@ -60,6 +78,28 @@ class _BareClient(SmokeClient):
         return "", "a WebSocket is let in; nothing else was tried"
 
 
+class _CheckSteps(Progress):
+    """Shows how the checks go on, where the rollout is shown."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    @override
+    def step(self, text: str) -> None:
+        self._show("progress", f"checking: {text}")
+
+    @override
+    def count(self, what: str, done: int, total: int) -> None:
+        self._show("progress", f"checking: {what}, {done} of {total}")
+
+    @override
+    def note(self, text: str) -> None:
+        self._show("note", text)
+
+    def _show(self, kind: str, text: str) -> None:
+        self._ports.view.show(Event(self._ports.clock.wall(), kind, Phase.PREFLIGHT, text))
+
+
 @dataclass(slots=True)
 class Bench:
     """One release, ready to be rolled out.
@@ -68,6 +108,8 @@ class Bench:
         image: That the workload asks for.
         helm: None when Helm does not own it.
         session: Tells this run from others.
+        recorder: Of what was shown.
+        last_words: Are said when nothing is drawn any more.
     """
 
     release: Release
@@ -77,8 +119,10 @@ class Bench:
     ports: Ports
     helm: HelmSwitch | None
     session: str
+    recorder: Recorder
+    last_words: list[str]
 
-    def journal(self, image: str, reason: str) -> Journal:
+    def journal(self, image: str, reason: str, *, is_drill: bool = False) -> Journal:
         """Return the journal of a new rollout."""
         who, _, rollout = self.session.rpartition("/")
         revision = None if self.helm is None else self.helm.revision()
@@ -88,7 +132,93 @@ class Bench:
             name, _, digest = image.partition("@")
             slash, colon = name.rfind("/"), name.rfind(":")
             wanted = f"{name[:colon] if colon > slash else name}@{digest}"
-        return Journal(rollout, self.release.name, who, reason, self.image, wanted, revision=revision)
+        return Journal(rollout, self.release.name, who, reason, self.image, wanted, revision=revision, drill=is_drill)
+
+    @property
+    def clock_problem(self) -> str:
+        """What is wrong with the clock here; empty when it is as that of the API server, or that is not known."""
+        ahead = self.cluster.ahead_seconds
+        if ahead is None or abs(ahead) <= _MOST_AHEAD_SECONDS:
+            return ""
+        way = "ahead of" if ahead > 0 else "behind"
+        return (
+            f"the clock here is {abs(ahead) / 60:.0f} min {way} that of the API server, and windows are read on it: "
+            "set the wrong one right, or start without windows: --now WHY"
+        )
+
+    def require_clock(self, plan: Plan) -> None:
+        """Check the clock by which windows are read; without windows its being wrong is only said.
+
+        Raises:
+            RefusedError: It is wrong.
+        """
+        if not (problem := self.clock_problem):
+            return
+        if not plan.override:
+            raise RefusedError(problem)
+        self.ports.view.show(Event(self.ports.clock.wall(), "note", Phase.PREFLIGHT, f"warning: {problem}"))
+
+    def carry_out(
+        self,
+        command: str,
+        runner: Runner,
+        work: Callable[[], Ending],
+        *,
+        report: str,
+        zone: dt.tzinfo | None,
+    ) -> Ending:
+        """Do it, and write a report of what became of it, whatever that is.
+
+        Args:
+            command: As the person typed it, such as ``rollout run``.
+            runner: Whose journal is told of.
+            work: What it is to do.
+            report: Path; empty for none.
+            zone: In which people think; None for that of this machine.
+        """
+        began_at, before = self.ports.clock.wall(), runner.journal
+        ending: Ending | None = None
+        problem, code = "", 0
+        try:
+            ending = work()
+        except BaseException as error:
+            problem, code = str(error) or type(error).__name__, getattr(error, "exit_code", 1)
+            raise
+        else:
+            code = ending.exit_code
+            return ending
+        finally:
+            if report:
+                story = Story(
+                    command=command,
+                    workload=self.release.name,
+                    namespace=self.release.namespace,
+                    journal=runner.journal,
+                    events=self.recorder.events,
+                    ending=ending,
+                    problem=problem,
+                    exit_code=code,
+                    has_begun=runner.journal != before,
+                    began_at=began_at,
+                    ended_at=self.ports.clock.wall(),
+                    zone=zone,
+                    version=version("slackwater"),
+                )
+                self.last_words.append(_written(Path(report), story))
+
+
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(line, err=True)
+
+
+def _written(path: Path, story: Story) -> str:
+    try:
+        write(path, render(story))
+    except OSError as error:
+        # The directory could be written to before; what became of the rollout is not changed by this.
+        return f"deploytool: warning: the report {path} was not written: {error.strerror or error}"
+    return f"report: {path}"
 
 
 def actor() -> str:
@@ -108,14 +238,27 @@ def live_options(where: Mapping[str, str], given: Mapping[str, Any]) -> LiveOpti
 
 
 @contextmanager
-def open_release(options: LiveOptions, clock: WaitingClock | None = None) -> Iterator[tuple[Cluster, Release]]:
-    """Connect, and find the workload that is meant."""
+def open_release(
+    options: LiveOptions, clock: WaitingClock | None = None, *, lease_seconds: float = _LEASE_SECONDS
+) -> Iterator[tuple[Cluster, Release]]:
+    """Connect, and find the workload that is meant.
+
+    Args:
+        clock: None for one of its own.
+        lease_seconds: For which a lock holds; a request or two that get no answer must not outlast it.
+    """
+    known, clock = Limits(), clock or WaitingClock()
     with Cluster.connect(
         kubeconfig_path=options.kubeconfig,
         context=options.context,
         namespace=options.namespace,
-        clock=clock or WaitingClock(),
-        limits=Limits(total_seconds=float("inf")),
+        clock=clock,
+        limits=replace(
+            known,
+            request_seconds=min(known.request_seconds, max(_LEAST_SECONDS, lease_seconds / 6)),
+            total_seconds=float("inf"),
+        ),
+        pause=clock.pause,
     ) as cluster:
         yield cluster, cluster_snapshot.find(cluster, options.workload)
 
@@ -128,8 +271,9 @@ def open_bench(  # noqa: PLR0913 - each has a default
     hooks: Mapping[str, Sequence[str]] | None = None,
     chart: str = "",
     rollout: str = "",
-    lease_seconds: float = 60.0,
+    lease_seconds: float = _LEASE_SECONDS,
     is_degraded: bool = False,
+    is_tried: bool = False,
 ) -> Iterator[Bench]:
     """Put everything together.
 
@@ -141,18 +285,17 @@ def open_bench(  # noqa: PLR0913 - each has a default
         lease_seconds: For which the lock holds without being renewed.
         rollout: Id of the one that is gone on with; empty for a new one.
         is_degraded: Whether the service has no admin contract.
+        is_tried: Whether a new image is tried in a pod of its own first.
 
     Raises:
         DeploytoolError: Something is not there; nothing was changed.
     """
     clock = WaitingClock()
     with ExitStack() as stack:
-        cluster, release = stack.enter_context(open_release(options, clock))
+        cluster, release = stack.enter_context(open_release(options, clock, lease_seconds=lease_seconds))
         helm = None
         if release.helm_release:
-            helm = HelmSwitch(
-                cluster, release.helm_release, kubeconfig=options.kubeconfig, context=options.context, chart=chart
-            )
+            helm = HelmSwitch(cluster, release.helm_release, chart=chart)
         session = f"{actor()}/{rollout or secrets.token_hex(4)}"
         lock = LeaseLock(
             cluster,
@@ -163,22 +306,44 @@ def open_bench(  # noqa: PLR0913 - each has a default
             seconds=round(lease_seconds),
         )
         through = "" if is_degraded or options.admin_url else release.admin_service
-        workload = KubernetesWorkload(cluster, release.name, clock, admin_service=through, switch=helm)
         api = _api(options, cluster, release, clock, is_degraded=is_degraded)
+        trial = PodTrial(cluster, release.name, clock, partial(_code_level, api)) if is_tried else None
+        workload = KubernetesWorkload(
+            cluster,
+            release.name,
+            clock,
+            admin_service=through,
+            switch=helm,
+            others=(*record_rights(), *(trial_rights(release.name) if is_tried else ())),
+        )
+        last_words: list[str] = []
+        stack.callback(_say, last_words)
         view = new_view(output, f"{release.name} in {release.namespace}")
         if isinstance(view, LiveTree):
             stack.enter_context(view)
+        recorder = Recorder(view)
         ports = Ports(
             clock=clock,
             workload=workload,
             lock=lock,
             service=AdminService(api),
             client=_client(_with_url(options, release), api, is_degraded=is_degraded),
-            hooks=CommandHooks(hooks or {}),
+            hooks=CommandHooks(hooks or {}, clock),
             operator=stack.enter_context(Terminal(clock)),
-            view=view,
+            view=recorder,
+            trial=trial,
+            records=ClusterRecords(cluster, release.name, recorder.gaps),
         )
-        yield Bench(release, image_of(release.deployment), cluster, lock, ports, helm, session)
+        yield Bench(release, image_of(release.deployment), cluster, lock, ports, helm, session, recorder, last_words)
+
+
+def _code_level(api: AdminApi) -> int | None:
+    """Return the schema level that the running version was written for; None where it does not say."""
+    try:
+        found = api.status().database
+    except ServiceError:
+        return None
+    return None if found is None else found.code_level
 
 
 def _api(
@@ -223,7 +388,13 @@ def _client(options: LiveOptions, api: AdminApi, *, is_degraded: bool) -> SmokeC
     return (_BareClient if is_degraded else SmokeClient)(address, issue)
 
 
-def require_checks(options: LiveOptions, select: Sequence[str], skip: Sequence[str], settings: Any) -> int:  # noqa: ANN401 - Settings, which is imported when it is needed
+def require_checks(
+    bench: Bench,
+    options: LiveOptions,
+    select: Sequence[str],
+    skip: Sequence[str],
+    settings: Any,  # noqa: ANN401 - Settings, which is imported when it is needed
+) -> int:
     """Judge the items whose failure must keep a rollout from beginning; returns how many were judged.
 
     Raises:
@@ -234,7 +405,9 @@ def require_checks(options: LiveOptions, select: Sequence[str], skip: Sequence[s
 
     items = catalog.select(select, (*skip, *settings.skip))
     needs = frozenset(name for item in items for name in item.needs)
-    seen = observe(options, needs=needs, depth=Depth.LIVE, expectations=settings.expectations)
+    seen = observe(
+        options, needs=needs, depth=Depth.LIVE, expectations=settings.expectations, progress=_CheckSteps(bench.ports)
+    )
     results = [*evaluation.results(seen, settings.expectations, items)]
     failed = [one.item.id for one in results if one.outcome is Outcome.FAIL]
     if failed:

@@ -186,6 +186,7 @@ def release() -> Snapshot:
             {"slackwater_connections": 12, "slackwater_connections_probe": 0, "slackwater_connections_limit": 1000},
         ),
         attestations=_attestations(),
+        rollouts=(),
         documents=_documents(nodes),
         handshakes=tuple(HandshakeTrial(PUBLIC, NOW, "i-1") for _ in range(5)),
         origins=_origins(),

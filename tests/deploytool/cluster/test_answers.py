@@ -115,9 +115,61 @@ def test_conflict_is_one() -> None:
     assert isinstance(explain(question("create"), 409, status("already exists")), ConflictError)
 
 
+@pytest.mark.parametrize(
+    ("details", "owners"),
+    [
+        pytest.param({}, {}, id="of another kind"),
+        pytest.param({"causes": "x"}, {}, id="no list"),
+        pytest.param({"causes": [1, {"reason": "Other"}]}, {}, id="no owners"),
+        pytest.param(
+            {
+                "causes": [
+                    {"reason": "FieldManagerConflict", "message": 'conflict with "a" using apps/v1', "field": ".x"},
+                    {
+                        "reason": "FieldManagerConflict",
+                        "message": 'conflict with "b" with subresource "s"',
+                        "field": ".y",
+                    },
+                    {"reason": "FieldManagerConflict", "message": 'conflict with "a"', "field": ".z\x1b[2J"},
+                    {"reason": "FieldManagerConflict"},
+                ]
+            },
+            {"a": [".x", ".z [2J"], "b": [".y"], "somebody": [""]},
+            id="by manager",
+        ),
+    ],
+)
+def test_conflict_of_an_apply_names_the_owners(details: dict[str, Any], owners: dict[str, list[str]]) -> None:
+    """Each field manager with its fields."""
+    error = explain(question("patch"), 409, status("Apply failed", details=details))
+
+    assert isinstance(error, ConflictError)
+    assert owners == error.owners
+
+
 def test_text_from_the_other_end_cannot_steer_a_terminal() -> None:
     """Nor fill it."""
     error = explain(question(), 500, status("\x1b[2J" + "x" * 5000))
 
     assert "\x1b" not in str(error)
     assert len(str(error)) < 700
+
+
+@pytest.mark.parametrize(
+    ("header", "details", "seconds"),
+    [
+        ("7", {}, 7.0),
+        ("", {"retryAfterSeconds": 3}, 3.0),
+        ("7", {"retryAfterSeconds": 3}, 7.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", {}, 0.0),
+        ("-1", {"retryAfterSeconds": -1}, 0.0),
+        ("²", {"retryAfterSeconds": "soon"}, 0.0),
+        ("", {}, 0.0),
+    ],
+)
+@pytest.mark.parametrize("code", [429, 503])
+def test_time_to_stay_away_is_heard(code: int, header: str, details: dict[str, Any], seconds: float) -> None:
+    """In the header, or in the Status; whatever else stands there is nothing."""
+    error = explain(question(), code, status("busy", details=details), retry_after=header)
+
+    assert seconds == error.retry_seconds

@@ -1,18 +1,14 @@
-"""A Deployment that Helm does not own, as a rollout sees and switches it; and the pieces of what Helm owns."""
+"""A Deployment that Helm does not own, as a rollout sees and switches it."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from deploytool.cluster import pods as pod_states
-from deploytool.cluster.client import Cluster, Limits, Listing
-from deploytool.cluster.helm import HelmSwitch, image_values, write_chart
+from deploytool.cluster.client import Cluster, Limits
 from deploytool.cluster.resources import DEPLOYMENTS
 from deploytool.cluster.workload import KubernetesWorkload, image_of, managers_of
 from deploytool.rollout.errors import RefusedError, TransientError
@@ -24,7 +20,6 @@ from tests.simcluster.images import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -97,8 +92,8 @@ def test_image_is_switched_and_restored(cluster: Cluster) -> None:
     )
 
     assert "patched idle:1 to idle:2" == done
-    assert any("containers[1].image: idle:1 -> idle:2" in one for one in changes)
-    assert any("initContainers[0].image: idle:1 -> idle:2" in one for one in changes)
+    assert any(".containers[app].image: idle:1 -> idle:2" in one for one in changes)
+    assert any("initContainers[migrate].image: idle:1 -> idle:2" in one for one in changes)
     assert max(seen) <= 1
     assert "deploytool" == state.manager
     workload.restore(_JOURNAL)
@@ -196,69 +191,6 @@ def _rights(rules: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]
     return role, binding
 
 
-# Helm, as far as it can be told without one.
-
-
-class _Records:
-    """A cluster that has records of Helm's, and nothing else."""
-
-    namespace = "realtime"
-
-    def __init__(self, *records: tuple[int, str]) -> None:
-        self.records = records
-
-    def all(self, _resource: object, *, labels: str = "") -> Listing:
-        assert "owner=helm,name=live" == labels
-        found = [{"version": str(number), "status": status} for number, status in self.records]
-        return Listing(tuple({"metadata": {"labels": one}} for one in found))
-
-
-@pytest.mark.parametrize(
-    ("records", "revision", "mended"),
-    [
-        (((1, "superseded"), (2, "deployed")), 2, False),
-        (((1, "deployed"), (2, "pending-upgrade")), 1, True),
-        (((1, "deployed"), (2, "failed")), 1, False),
-        (((1, "superseded"), (2, "pending-rollback")), 1, True),
-    ],
-)
-def test_release_that_is_pending_is_brought_back(
-    records: tuple[tuple[int, str], ...],
-    revision: int,
-    mended: bool,  # noqa: FBT001 - a parameter of the test
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A Helm that was killed over it left it so; anything else is left alone."""
-    switch = HelmSwitch(_Records(*records), "live")  # type: ignore[arg-type]  # a stand-in with the methods that are called
-    ran: list[Any] = []
-    monkeypatch.setattr(switch, "_run", lambda command, **more: ran.append((command, more)))
-    monkeypatch.setattr(switch, "_binary", lambda: "/usr/bin/helm")
-
-    assert revision == switch.revision()
-    said = switch.mend(replace(_JOURNAL, revision=revision))
-
-    assert mended == bool(said)
-    expected = ["/usr/bin/helm", "rollback", "live", str(revision), "--namespace", "realtime"]
-    assert ([expected] if mended else []) == [command for command, _ in ran]
-
-
-def test_package_runs_as_helm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The field manager is the name of the process."""
-    switch = HelmSwitch(_Records((1, "deployed")), "live", kubeconfig="/k")  # type: ignore[arg-type]  # a stand-in with the methods that are called
-    ran: list[Any] = []
-    monkeypatch.setattr(switch, "_run", lambda command, **more: ran.append((command, more)))
-    monkeypatch.setattr(switch, "_binary", lambda: None)
-
-    switch.restore(replace(_JOURNAL, revision=1))
-
-    ((command, more),) = ran
-    assert "helm" == command[0]
-    call = json.loads(more["text"])
-    assert ("rollback", ["live"], {"version": 1}, "/k") == tuple(
-        call[name] for name in ("action", "arguments", "options", "kubeconfig")
-    )
-
-
 # Pure parts.
 
 
@@ -312,54 +244,3 @@ def test_managers_are_those_of_the_field() -> None:
     ]
 
     assert ("helm", "kubectl") == managers_of({"metadata": {"managedFields": entries}}, path)
-
-
-@pytest.mark.parametrize(
-    ("image", "parts"),
-    [
-        ("slackwater:2", ("slackwater", "2", "")),
-        ("registry:5000/team/slackwater", ("registry:5000/team/slackwater", "", "")),
-        ("registry:5000/slackwater:1.4", ("registry:5000/slackwater", "1.4", "")),
-        ("r.example.org/slackwater@sha256:ab", ("r.example.org/slackwater", "", "sha256:ab")),
-        ("r.example.org/slackwater:2@sha256:ab", ("r.example.org/slackwater", "2", "sha256:ab")),
-    ],
-)
-def test_image_as_values_of_the_chart(image: str, parts: tuple[str, str, str]) -> None:
-    """A port is no tag."""
-    repository, tag, digest = parts
-    assert {"image": {"repository": repository, "tag": tag, "digest": digest}} == image_values(image)
-
-
-def _record(**chart: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    whole = {"metadata": {"name": "web"}, "values": {"a": 1}, "templates": [], "files": None, **chart}
-    packed = gzip.compress(json.dumps({"chart": whole}).encode())
-    return {"data": {"release": base64.b64encode(base64.b64encode(packed)).decode()}}
-
-
-def _file(name: str) -> dict[str, str]:
-    return {"name": name, "data": base64.b64encode(b"x").decode()}
-
-
-def test_chart_of_a_record_is_written(tmp_path: Path) -> None:
-    """Templates, files, values and metadata."""
-    folder = write_chart(_record(templates=[_file("templates/a.yaml")], files=[_file("files/b")]), tmp_path)
-
-    assert {"Chart.yaml", "values.yaml", "templates/a.yaml", "files/b"} == {
-        str(path.relative_to(folder)) for path in tmp_path.rglob("*") if path.is_file()
-    }
-
-
-@pytest.mark.parametrize(
-    ("secret", "said"),
-    [
-        ({}, "cannot be read"),
-        ({"data": {"release": "!"}}, "cannot be read"),
-        (_record(templates=[_file("../../evil")]), "a file outside of itself"),
-        (_record(templates=[_file("/etc/evil")]), "a file outside of itself"),
-        (_record(metadata={"name": "web", "dependencies": [{"name": "x"}]}), "has dependencies"),
-    ],
-)
-def test_record_that_is_none_is_refused(secret: dict[str, Any], said: str, tmp_path: Path) -> None:
-    """A record is written by whoever may write Secrets."""
-    with pytest.raises(RefusedError, match=said):
-        write_chart(secret, tmp_path)

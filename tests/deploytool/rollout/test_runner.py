@@ -14,7 +14,6 @@ from deploytool.rollout.errors import (
     LeftError,
     LockHeldError,
     OutsideWindowError,
-    PhaseError,
     RefusedError,
     TransientError,
 )
@@ -318,12 +317,23 @@ def test_failing_hook_fails_its_phase(phase: Phase, moment: str) -> None:
     _assert_serves(process.world, OLD)
 
 
+def test_lock_outlives_long_hooks() -> None:
+    """Each may take longer than the lock lives by itself."""
+    process = Process(World())
+    process.hook_seconds = 100.0
+
+    ending = _run(process)
+
+    assert 0 == ending.exit_code
+    _assert_serves(process.world, NEW)
+
+
 def test_failing_hook_of_preflight_changes_nothing() -> None:
     """There is no lock yet, and none is taken."""
     process = Process(World())
     process.failing_hooks.add((Phase.PREFLIGHT, "before"))
 
-    with pytest.raises(PhaseError, match="hook before PREFLIGHT"):
+    with pytest.raises(RefusedError, match="hook before PREFLIGHT"):
         _run(process)
 
     assert [] == process.mutations
@@ -385,6 +395,40 @@ def test_interrupted_while_paused_it_goes_back() -> None:
 
     assert Phase.ROLLED_BACK is ending.phase
     _assert_serves(process.world, OLD)
+
+
+def test_asked_to_go_back_while_it_does_it_goes_on() -> None:
+    """It is what the operator wants, so nobody has to be called."""
+    process = Process(World(behaviour="refuses"))
+
+    def interrupt(event: Event) -> None:
+        if event.phase is Phase.ROLLING_BACK and event.kind == "phase":
+            process.interrupted += 1
+
+    process.on_show = interrupt
+    process.answers = ["", "back"]
+
+    ending = _run(process)
+
+    assert (Phase.ROLLED_BACK, 8) == (ending.phase, ending.exit_code)
+    assert [] == process.answers
+    _assert_serves(process.world, OLD)
+
+
+@pytest.mark.parametrize("call", ["drain", "undrain"])
+def test_drain_that_was_killed_is_ended_by_who_resumes(call: str) -> None:
+    """Clients are let in again, which is what it was to end with."""
+    before, world = Process(World()), World()
+    Runner(before.ports, _PLAN, _JOURNAL).drain(1.0)
+    killed = Process(world, Fault(before.calls.index(call), Killed))
+    with pytest.raises(Killed):
+        Runner(killed.ports, _PLAN, _JOURNAL).drain(1.0)
+    world.advance(61.0)
+
+    ending = _go_on(Process(world, name="eve"))
+
+    assert (Phase.ROLLED_BACK, 0) == (ending.phase, ending.exit_code)
+    _assert_serves(world, OLD)
 
 
 def test_second_rollout_names_the_first() -> None:

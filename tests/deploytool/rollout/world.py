@@ -140,6 +140,10 @@ class World:
             self.running, self.instance, self._ready_at = self.image, self.instance + 1, self.now + 3.0
         if self.running == NEW and self.behaviour == "crashes" and self.now > self._ready_at + 4.0:
             self.restarts, self._ready_at, self.clients = self.restarts + 1, self.now + 20.0, 0.0
+        self._flow(step)
+
+    def _flow(self, step: float) -> None:
+        """Let clients come and go."""
         if self.phase in ("DRAINING", "DRAINED") and self.drains:
             self.clients = max(0.0, self.clients - 20 * step)
         elif self.is_ready and self.phase == "ACTIVE" and not self._refuses:
@@ -165,6 +169,7 @@ class Process:
         self.events: list[Event] = []
         self.faults = {one.index: one for one in faults}
         self.failing_hooks: set[tuple[Phase, str]] = set()
+        self.hook_seconds = 0.0
         self.hooked: list[tuple[str, str]] = []
         self.interrupts_at: dict[int, int] = {}
         self.answers: list[str] = []
@@ -251,17 +256,17 @@ class _Workload(_Part, Workload):
         return Proposal((f"image: {self._world.image} -> {image}",))
 
     @override
-    def switch(self, journal: Journal) -> str:
+    def switch(self, journal: Journal, pause: Callable[[float], None] | None = None) -> str:
         self._process.call("switch", lambda: self._world.ask_for(journal.new, "deploytool"))
         return "patched"
 
     @override
-    def restore(self, journal: Journal) -> str:
+    def restore(self, journal: Journal, pause: Callable[[float], None] | None = None) -> str:
         self._process.call("restore", lambda: self._world.ask_for(journal.old, "deploytool"))
         return "patched back"
 
     @override
-    def mend(self, journal: Journal) -> str:
+    def mend(self, journal: Journal, pause: Callable[[float], None] | None = None) -> str:
         if not self._world.is_half_done:
             return ""
         self._process.call("mend", lambda: self._world.ask_for(journal.old, "helm"))
@@ -293,7 +298,9 @@ class _Lock(_Part, Lock):
 
     @override
     def acquire(self, journal: Journal, *, is_resuming: bool = False) -> None:
-        self._require_free(is_resuming=is_resuming)
+        is_ours = self._world.held_by == self._process.name and self._world.stored == journal.to_json()
+        if not is_ours:
+            self._require_free(is_resuming=is_resuming)
         self._process.call("acquire", lambda: self._store(journal, self._process.name))
 
     def _require_free(self, *, is_resuming: bool) -> None:
@@ -425,7 +432,8 @@ class _Client(_Part, Client):
 
 class _Hooks(_Part, Hooks):
     @override
-    def run(self, phase: Phase, moment: str, journal: Journal) -> None:
+    def run(self, phase: Phase, moment: str, journal: Journal, pause: Callable[[float], None]) -> None:
+        pause(self._process.hook_seconds)
         self._process.hooked.append((moment, phase.value))
         if (phase, moment) in self._process.failing_hooks:
             raise PhaseError(f"hook {moment} {phase.value} ended with 1")
