@@ -13,7 +13,8 @@ import click
 import pytest
 
 from deploytool.cli import cli
-from tests.deploytool.live.release import CHART, NAME, Release, installed
+from tests.deploytool.live.release import CHART, NAME, Release, deploytool, installed
+from tests.deploytool.live.rollouts import ALWAYS
 from tests.simcluster.cluster import SimCluster
 from tests.simcluster.helm import helm
 from tests.simcluster.kubectl import kubectl
@@ -36,7 +37,8 @@ def commands(page: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "page", ["deploy.md", "rollback.md", "install-with-helm.md", "check-a-release.md", "attest.md"]
+    "page",
+    ["deploy.md", "rollback.md", "install-with-helm.md", "check-a-release.md", "attest.md", "drain-and-restart.md"],
 )
 def test_every_option_exists(page: str) -> None:
     """Of each command of ours on the pages that an operator reads."""
@@ -90,6 +92,9 @@ class _Operator:
     def _deploytool(self, arguments: list[str]) -> None:
         if "--offline" in arguments:
             return
+        if arguments[0] == "rollout":
+            self._rollout(arguments)
+            return
         # Traffic takes a minute and is tried elsewhere.
         words = [one for one in arguments if one not in ("--probe", "--load")]
         words[words.index("--namespace") + 1] = self._release.admin.namespace
@@ -101,6 +106,17 @@ class _Operator:
         # Before the attestations there are findings.
         assert done.returncode == 0 or words[0] == "check", done.stderr
 
+    def _rollout(self, arguments: list[str]) -> None:
+        release = self._release
+        target, front = release.admin, (release.folder / "connect-to").read_text()
+        there = {"--namespace": target.namespace, "--workload": NAME, "--image": target.other_image}
+        for option, meant in there.items():
+            arguments[arguments.index(option) + 1] = meant
+        # The certificate is of our own making.
+        way = ("--connect-to", front, "--ca-file", "authority.pem")
+        done = deploytool(*arguments, *way, kubeconfig=str(target.kubeconfig), folder=release.folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
 
 @pytest.fixture
 def release() -> Iterator[Release]:
@@ -110,6 +126,8 @@ def release() -> Iterator[Release]:
     with SimCluster.start(rate=_RATE) as cluster, open_target(cluster) as target, installed(cluster, target) as release:
         for name in ("deploy.md", "rollback.md"):
             release.pages[f"/{name}"] = (_PAGES / name).read_bytes()
+        settings = release.folder / "deploytool.yaml"
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "windows": ALWAYS}))
         yield release
 
 

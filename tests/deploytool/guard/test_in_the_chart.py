@@ -13,7 +13,6 @@ import pytest
 
 from tests.deploytool.guard.process import deploytool, events_of, guarding
 from tests.deploytool.guard.release import CHART, GUARD, NAME, installed, values
-from tests.deploytool.guard.test_live import autoscaler
 from tests.simcluster.cluster import SimCluster
 from tests.simcluster.helm import helm
 from tests.simcluster.images import ROOT
@@ -68,7 +67,7 @@ def test_service_that_was_stopped_stays_stopped(release: Target) -> None:
     assert "0" == kubectl(release, "get", "deployment", NAME, "-o", "jsonpath={.spec.replicas}")
 
 
-# Every command of the two pages, in the order of the page.
+# Every command of the page, in its order; those of the runbook are carried out with the other runbooks.
 
 
 def commands(page: str) -> list[str]:
@@ -113,24 +112,3 @@ def test_commands_of_the_how_to_work(cluster: SimCluster, target: Target) -> Non
     assert 7 == len(printed)
     assert "successfully rolled out" in next(said for command, said in printed.items() if "rollout status" in command)
     assert all(f"Deployment {NAME} is scaled to 1" in said for command, said in printed.items() if "once" in command)
-
-
-def test_commands_of_the_runbook_settle_a_fight(release: Target, cluster: SimCluster) -> None:
-    """An autoscaler is found, capped, and deleted; then the count stays."""
-    autoscalers = cluster.controllers.autoscalers
-    eager = autoscaler(3)
-    eager["spec"]["scaleTargetRef"]["name"] = NAME
-    cluster.call(lambda: setattr(autoscalers, "demand_count", 3))
-    try:
-        kubectl(release, "apply", "-f", "-", stdin=json.dumps(eager))
-        events_of(release, "GuardWaits")
-        printed = {command: run(release, command) for command in commands("runbooks/guard-in-a-fight.md")}
-    finally:
-        cluster.call(lambda: setattr(autoscalers, "demand_count", 1))
-
-    seen, fields, listed, *_ = printed.values()
-    assert "GuardWaits" in seen
-    assert "manager: hpa" in fields
-    assert "eager" in listed
-    assert "HorizontalPodAutoscaler eager may scale" in next(t for c, t in printed.items() if c.endswith("--dry-run"))
-    release.wait(DEPLOYMENT, NAME, lambda one: one["spec"]["replicas"] == 1)
