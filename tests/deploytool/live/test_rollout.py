@@ -2,211 +2,119 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import os
+import re
 import signal
-import subprocess
-import sys
-import threading
-import time
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
-import jwt
 import pytest
 
-from tests.deploytool.live.release import CHART, deploytool
-from tests.simcluster.helm import helm
-from tests.simcluster.images import ROOT, service_image
+from tests.deploytool.live.rollouts import BROKEN, NAME, RATE, Live, events, hook, installed
 from tests.simcluster.kubectl import kubectl
-from tests.support.stock_client import stock_client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.simcluster.cluster import SimCluster
     from tests.simcluster.target import Target
+    from tests.support.postgres import PostgresServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-_NAME = "live-slackwater"
-_CLIENTS = 50
-_CHANNEL = "room"
-_BROKEN = "slackwater:broken"
+_FEW, _MANY = 50, 300
+_LONG_ENOUGH = 100
+_LATE_SECONDS = 2.0
+"""By which a client that shares its processor may notice something later than it was."""
 
 
-@dataclass
-class _Outside:
-    """Clients and a publisher, in a thread of their own, while the tool runs.
+def _managers(live: Live) -> set[str]:
+    found = json.loads(live.kubectl("get", "deployment", NAME, "-o", "json", "--show-managed-fields"))
+    return {one["manager"] for one in found["metadata"]["managedFields"]}
 
-    Attributes:
-        sent: Publications that were acknowledged, in order.
-        received: Of each client, in order.
+
+def test_good_and_bad_image(live: Live) -> None:
+    """To a new image and back from one that does not start: every row of the outbox once and in order, to everybody.
+
+    Clients try again within a second, and the new pod is believed after one.
     """
-
-    address: str
-    keys: dict[str, str]
-    sent: list[int] = field(default_factory=list)
-    received: dict[int, list[int]] = field(default_factory=dict)
-    connected: threading.Event = field(default_factory=threading.Event)
-    stop: threading.Event = field(default_factory=threading.Event)
-    failure: BaseException | None = None
-
-    def main(self) -> None:
-        try:
-            asyncio.run(self._to_the_end())
-        except BaseException as error:  # noqa: BLE001 - told to the test
-            self.failure = error
-            self.connected.set()
-
-    async def _to_the_end(self) -> None:
-        await self._run()
-        # A stock client that is disconnected closes its socket in a task of its own.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others, timeout=10)
-
-    async def _run(self) -> None:
-        async with AsyncExitStack() as stack:
-            events = {}
-            for number in range(_CLIENTS):
-                claims = {"sub": f"u{number}", "exp": int(time.time()) + 3600}  # noqa: TID251 - of a real token
-                token = jwt.encode(claims, self.keys["TOKEN_HMAC_SECRET"], "HS256")
-                url = f"ws://{self.address}/connection/websocket"
-                stock = await stack.enter_async_context(stock_client(url, token=token, max_reconnect_delay=1.0))
-                _, events[number] = await stock.subscribe(_CHANNEL, recoverable=True, positioned=True)
-            self.connected.set()
-            await self._publish()
-            async with asyncio.timeout(30):
-                while any(len(one.publications) < len(self.sent) for one in events.values()):  # noqa: ASYNC110 - no event
-                    await asyncio.sleep(0.1)
-            self.received = {number: [data["n"] for data in one.publications] for number, one in events.items()}
-
-    async def _publish(self) -> None:
-        headers = {"X-API-Key": self.keys["API_KEY"]}
-        async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=2.0) as http:
-            number = 0
-            while not self.stop.is_set():
-                body = {"channel": _CHANNEL, "data": {"n": number}, "idempotency_key": f"n{number}"}
-                try:
-                    answer = await http.post(f"http://{self.address}/api/publish", json=body)
-                    accepted = answer.status_code == 200 and "result" in answer.json()
-                except (httpx.HTTPError, ValueError):
-                    accepted = False
-                if accepted:
-                    self.sent.append(number)
-                    number += 1
-                await asyncio.sleep(0.1)
-
-
-@dataclass(frozen=True)
-class _Live:
-    target: Target
-    folder: Path
-    address: str
-    keys: dict[str, str]
-
-    def run(self, *arguments: str) -> Any:  # noqa: ANN401 - of subprocess
-        return deploytool(*arguments, kubeconfig=str(self.target.kubeconfig), folder=self.folder)
-
-    def image(self) -> str:
-        return kubectl(
-            self.target, "get", "deployment", _NAME, "-o", "jsonpath={.spec.template.spec.containers[0].image}"
-        )
-
-    @contextmanager
-    def clients(self) -> Iterator[_Outside]:
-        outside = _Outside(self.address, self.keys)
-        thread = threading.Thread(target=outside.main, daemon=True)
-        thread.start()
-        assert outside.connected.wait(60)
-        try:
-            yield outside
-        finally:
-            outside.stop.set()
-            thread.join(60)
-        if outside.failure is not None:
-            raise outside.failure
-
-
-@pytest.fixture
-def live(cluster: SimCluster, target: Target) -> Iterator[_Live]:
-    """The chart with a volume, as a release of Helm's."""
-    cluster.images.add(_BROKEN, replace(service_image(), entrypoint=("python", "-c", "raise SystemExit('no good')")))
-    repository, _, tag = target.image.rpartition(":")
-    values = {
-        "image": {"repository": repository, "tag": tag},
-        "secret": {"generate": True},
-        "persistence": {"enabled": True},
-        "monitoring": {"serviceMonitor": {"enabled": False}, "prometheusRule": {"enabled": False}},
-    }
-    folder = target.folder / "ada"
-    folder.mkdir()
-    helm(target, "install", CHART, "live", values, wait="watcher", timeout=60)
-    try:
-        secret = json.loads(kubectl(target, "get", "secret", f"{_NAME}-keys", "-o", "json"))
-        keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
-        address = cluster.address(target.namespace, _NAME, 80)
-        windows = {"zone": "UTC", "open": [{"name": "always", "rule": "FREQ=DAILY", "at": "00:00", "length": "1d"}]}
-        (folder / "deploytool.yaml").write_text(
-            json.dumps({"namespace": target.namespace, "url": f"ws://{address}", "browsers": False, "windows": windows})
-        )
-        yield _Live(target, folder, address, keys)
-    finally:
-        helm(target, "uninstall", "live", ignore_not_found=True)
-
-
-def _events(done: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - of subprocess
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_good_and_bad_image(live: _Live) -> None:
-    """To a new image and back from one that does not start; every publication once and in order, to every client."""
-    with live.clients() as outside:
-        good = live.run("rollout", "run", "--image", live.target.other_image, "--reason", "1.4", "-o", "json")
+    with live.traffic(_FEW, most_back_off_seconds=1.0) as traffic:
+        before = traffic.settle()
+        going = ("--no-trial", "--settle", "1s", "-o", "json")
+        good = live.run("rollout", "run", "--image", live.target.other_image, "--reason", "1.4", *going)
         assert 0 == good.returncode, good.stderr + good.stdout
         assert live.target.other_image == live.image()
+        between = traffic.settle(visits=2)
 
-        bad = live.run("rollout", "run", "--image", _BROKEN, "--no-check", "-o", "json")
+        bad = live.run("rollout", "run", "--image", BROKEN, "--no-check", *going)
         assert 8 == bad.returncode, bad.stderr + bad.stdout
         assert live.target.other_image == live.image()
+        after = traffic.settle(visits=3)
 
-    assert len(outside.sent) > 50
-    assert all(outside.sent == one for one in outside.received.values())
-    drained = [one["data"]["left"] for one in _events(good) if one["phase"] == "DRAIN" and one["kind"] == "progress"]
-    assert _CLIENTS == drained[0]
-    ends = [one["text"] for one in (_events(good)[-1], _events(bad)[-1])]
-    assert f"{_CLIENTS} of {_CLIENTS} clients are back" in ends[0]
+    assert before + _LONG_ENOUGH < between < after - _LONG_ENOUGH
+    drained = [one["data"]["left"] for one in events(good) if one["phase"] == "DRAIN" and one["kind"] == "progress"]
+    assert (_FEW, 0) == (drained[0], drained[-1])
+    (smoke,) = [one["text"] for one in events(good) if one["phase"] == "SMOKE" and one["kind"] == "done"]
+    assert "published, received, recovered; what was published before the switch was recovered" in smoke
+    ends = [one["text"] for one in (events(good)[-1], events(bad)[-1])]
+    assert f"{_FEW} of {_FEW} clients are back" in ends[0]
     assert "rolled back to" in ends[1]
-    assert any("log:" in one["text"] or "event:" in one["text"] for one in _events(bad))
+    assert any("log:" in one["text"] or "event:" in one["text"] for one in events(bad))
 
-    status = live.run("rollout", "status", "-o", "json")
-    record = json.loads(status.stdout)
+    record = live.record()
     assert record["holder"] is None
     assert "ROLLED_BACK" == record["journal"]["steps"][-1]["phase"]
-    assert live.keys["ADMIN_KEY"] not in status.stdout
-    managers = kubectl(live.target, "get", "deployment", _NAME, "-o", "json", "--show-managed-fields")
-    assert "deploytool" not in {one["manager"] for one in json.loads(managers)["metadata"]["managedFields"]}
+    assert live.keys["ADMIN_KEY"] not in json.dumps(record)
+    assert "deploytool" not in _managers(live)
 
 
-def test_second_rollout_loses_and_a_killed_one_is_resumed(live: _Live) -> None:
+@pytest.mark.slow
+def test_three_hundred_clients_miss_nothing(
+    cluster: SimCluster, target: Target, postgres_server: PostgresServer
+) -> None:
+    """On Postgres, with the back-off of stock clients, everything checked and the image tried first."""
+    database = postgres_server.create_database(migrated=False)
+    with installed(cluster, target, database=database) as live:
+        with live.traffic(_MANY, processes=2, most_back_off_seconds=20.0) as traffic:
+            before = traffic.settle()
+            run = ("rollout", "run", "--image", target.other_image, "--reason", "1.4", "--report", "report.html")
+            done = live.run_process(*run, "-o", "json")
+            assert 0 == done.returncode, done.stderr + done.stdout
+            after = traffic.settle(visits=2)
+        assert target.other_image == live.image()
+        steps = live.record()["journal"]["steps"]
+        report = (live.folder / "report.html").read_text()
+
+    assert before + _LONG_ENOUGH < after
+    # It was as many a second as it was to be: the application has waited for nobody.
+    assert RATE * traffic.application.seconds <= traffic.application.committed + 1
+    assert 2 * _MANY == sum(one.subscribed for one in traffic.last)
+    progress = [one for one in events(done) if one["kind"] == "progress" and "left" in one["data"]]
+    assert (_MANY, 0) == (progress[0]["data"]["left"], progress[-1]["data"]["left"])
+    back = [one["data"]["back"] for one in events(done) if "back" in one["data"]]
+    assert sorted(back) == back
+    assert _MANY * 0.95 <= back[-1]
+    order = "PREFLIGHT LOCK ANNOUNCE AWAIT_WINDOW RECHECK GATE DRAIN SWITCH READY SMOKE RECONNECT COMMIT"
+    assert order.split()[1:] == [one["phase"] for one in steps]
+    assert all(one["done_at"] is not None for one in steps)
+    # From the last close to the first accept: the report knows it as well as the clients do.
+    shown = re.search(r"at least ([\d.]+) s and at most ([\d.]+) s", report)
+    assert shown is not None
+    last_close = max(one.lost_at[0] for one in traffic.last)
+    first_accept = min(one.back_at[0] for one in traffic.last)
+    assert float(shown[1]) - _LATE_SECONDS < first_accept - last_close < float(shown[2]) + _LATE_SECONDS
+    assert "<svg" in report
+
+
+@pytest.mark.slow
+def test_second_rollout_loses_and_a_killed_one_is_resumed(live: Live) -> None:
     """One wins, the other names it; after `kill -9` the first is gone on with by somebody else."""
-    is_there, may_go = live.folder / "there", live.folder / "go"
-    wait = f"touch {is_there}; while [ ! -e {may_go} ]; do sleep 0.05; done"
-    run = ("rollout", "run", "--image", live.target.other_image, "--no-check", "--lease", "9s", "-o", "json")
-    environ = {**os.environ, "KUBECONFIG": str(live.target.kubeconfig), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "deploytool", *run, "--reason", "first", "--hook", f"after-GATE={wait}"]
-    with subprocess.Popen(command, cwd=live.folder, env=environ, stdout=subprocess.DEVNULL) as first:  # noqa: S603 - ours
-        _until_there(is_there)
+    waits = hook(live.folder, "after-GATE")
+    run = ("rollout", "run", "--image", live.target.other_image, "--no-check", "--no-trial", "--lease", "9s")
+    with live.begin(*run, "--reason", "first", *waits.arguments) as first:
+        waits.wait(first)
         second = live.run(*run)
         shown = live.run("lock", "status")
         first.kill()
-    may_go.touch()
+    waits.let_go()
 
     assert 6 == second.returncode, second.stderr
     assert "the lock is held by " in second.stderr
@@ -224,33 +132,48 @@ def test_second_rollout_loses_and_a_killed_one_is_resumed(live: _Live) -> None:
     assert "no rollout that was left unfinished" in again.stderr
 
 
-def _until_there(path: Path) -> None:
-    until = time.monotonic() + 30.0  # noqa: TID251 - a deadline of a real process
-    while not path.exists():
-        assert time.monotonic() < until  # noqa: TID251 - ditto
-        time.sleep(0.05)
+@pytest.mark.slow
+def test_of_two_that_begin_at_once_one_wins(live: Live) -> None:
+    """Whichever it is; the other names it, and the image is replaced once."""
+    waits = [hook(live.folder, "before-PREFLIGHT", name) for name in ("one", "two")]
+    run = ("rollout", "run", "--image", live.target.other_image, "--no-check", "--no-trial", "-o", "json")
+    with (
+        live.begin(*run, "--reason", "one", *waits[0].arguments) as one,
+        live.begin(*run, "--reason", "two", *waits[1].arguments) as two,
+    ):
+        for waiting, process in zip(waits, (one, two), strict=True):
+            waiting.wait(process)
+        for waiting in waits:
+            waiting.let_go()
+        said = {name: process.communicate(timeout=120) for name, process in (("one", one), ("two", two))}
+
+    codes = {"one": one.returncode, "two": two.returncode}
+    assert [0, 6] == sorted(codes.values()), said
+    loser = next(name for name, code in codes.items() if code == 6)
+    winner = next(name for name, code in codes.items() if code == 0)
+    assert "Traceback" not in said[loser][1]
+    assert f"({winner})" in said[loser][1] or "somebody else was quicker" in said[loser][1]
+    assert winner == live.record()["journal"]["reason"]
+    assert "2" == live.kubectl("get", "secret", "-l", "owner=helm,status=deployed", "-o", _VERSION)
 
 
-def test_interrupted_rollout_is_aborted(live: _Live) -> None:
+_VERSION = "jsonpath={.items[0].metadata.labels.version}"
+
+
+@pytest.mark.slow
+def test_interrupted_rollout_is_aborted(live: Live) -> None:
     """Ctrl-C where nobody can answer leaves it at the next safe point; whoever aborts has nothing to undo."""
-    is_there, may_go = live.folder / "there", live.folder / "go"
-    wait = f"touch {is_there}; while [ ! -e {may_go} ]; do sleep 0.05; done"
-    command = [
-        *(sys.executable, "-m", "deploytool", "rollout", "run", "--image", live.target.other_image, "--no-check"),
-        *("--lease", "9s", "--hook", f"after-ANNOUNCE={wait}"),
-    ]
-    environ = {**os.environ, "KUBECONFIG": str(live.target.kubeconfig), "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(  # noqa: S603 - ours
-        command, cwd=live.folder, env=environ, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as run:
-        _until_there(is_there)
-        run.send_signal(signal.SIGINT)
-        may_go.touch()
-        _, said = run.communicate(timeout=30)
+    waits = hook(live.folder, "after-ANNOUNCE")
+    run = ("rollout", "run", "--image", live.target.other_image, "--no-check", "--no-trial", "--lease", "9s")
+    with live.begin(*run, *waits.arguments) as process:
+        waits.wait(process)
+        process.send_signal(signal.SIGINT)
+        waits.let_go()
+        _, said = process.communicate(timeout=30)
 
-    assert 130 == run.returncode, said
+    assert 130 == process.returncode, said
     assert "Traceback" not in said
-    assert f"deploytool rollout resume --workload {_NAME}" in said
+    assert f"deploytool rollout resume --workload {NAME}" in said
 
     aborted = live.run("rollout", "abort", "--lease", "9s")
 
@@ -260,25 +183,23 @@ def test_interrupted_rollout_is_aborted(live: _Live) -> None:
     assert "nobody rolls out" in live.run("lock", "status").stdout
 
 
-def test_drain_alone_and_plan(live: _Live) -> None:
+@pytest.mark.slow
+def test_drain_alone_and_plan(live: Live) -> None:
     """Emptied, kept so, let in again; the image stays. The plan changes nothing."""
     plan = live.run("rollout", "plan", "--image", live.target.other_image)
-    same = live.run("rollout", "plan", "--image", live.target.image)
     drained = live.run("drain", "--hold", "1s", "-o", "json")
 
     assert 0 == plan.returncode, plan.stderr
     assert "it may start now" in plan.stdout
     assert "helm upgrade live from revision 1" in plan.stdout
-    assert 3 == same.returncode
-    assert "runs slackwater:1 already" in same.stdout
     assert 0 == drained.returncode, drained.stderr + drained.stdout
-    assert "ROLLED_BACK" == _events(drained)[-1]["phase"]
+    assert "ROLLED_BACK" == events(drained)[-1]["phase"]
     assert live.target.image == live.image()
     status = httpx.get(f"http://{live.address}/api/health/websocket", trust_env=False).json()
     assert "ACTIVE" == status["phase"]
 
-    kubectl(live.target, "set", "image", f"deployment/{_NAME}", f"*={_BROKEN}")
-    kubectl(live.target, "set", "image", f"deployment/{_NAME}", f"*={live.target.image}")
+    kubectl(live.target, "set", "image", f"deployment/{NAME}", f"*={BROKEN}")
+    kubectl(live.target, "set", "image", f"deployment/{NAME}", f"*={live.target.image}")
     other = live.run("rollout", "plan", "--image", live.target.other_image)
     assert 3 == other.returncode
-    assert "is owned by kubectl-set" in other.stdout
+    assert "kubectl-set" in other.stdout
