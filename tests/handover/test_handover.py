@@ -120,6 +120,7 @@ async def play(url: str, directory: Path, times: Times, handovers: list[Handover
     arena.assert_sound()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_at_a_tenth_of_the_time_on_postgres(postgres_url: str, tmp_path: Path) -> None:
     """Each kind of handover once."""

@@ -39,6 +39,7 @@ def witnessed(request: pytest.FixtureRequest, database_url: str) -> AbstractAsyn
 
 
 @_LENGTHS
+@pytest.mark.parametrize("database_url", [pytest.param("postgres", marks=pytest.mark.slow), "sqlite"], indirect=True)
 async def test_service_is_killed(
     database_url: str,
     witnessed: AbstractAsyncContextManager[Witness],

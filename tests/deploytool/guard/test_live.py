@@ -112,6 +112,7 @@ def test_what_was_wrong_before_is_set_right(target: Target) -> None:
         guard.wait_for("guard.lost Deployment other")
 
 
+@pytest.mark.slow
 def test_zero_stays(target: Target) -> None:
     """Whatever it was before, and for as long as somebody wants it."""
     apply(target, guarded(target))
@@ -138,6 +139,7 @@ def demand(cluster: SimCluster) -> Iterator[None]:
     cluster.call(lambda: setattr(autoscalers, "demand_count", 1))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("demand")
 def test_autoscaler_that_keeps_asking_is_named_and_not_fought_for_ever(target: Target) -> None:
     """It is set back five times; then the guard waits, says why, and goes on once the autoscaler is gone."""

@@ -66,6 +66,7 @@ async def test_durable_history_is_recovered_by_the_next_process(tmp_path: Path) 
         await _smoked(_kept(tmp_path / "two.db"), mark)
 
 
+@pytest.mark.slow
 async def test_history_in_memory_ends_with_the_process() -> None:
     """That is said, and is no failure."""
     mark = await _marked({"DATABASE_URL": "memory:"})
