@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,9 @@ pytest.register_assert_rewrite(
 )
 
 pytest_plugins = ("tests.support.postgres",)
+
+# A shell that starts us in the background lets us ignore Ctrl-C, and everything that we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The time of one example says nothing on a shared machine.
 settings.register_profile("quick", max_examples=50, deadline=None)
