@@ -255,8 +255,8 @@ _SEEN = frozenset({"objects", "attestations"})
 _WITH_DOCUMENTS = _SEEN | {"documents"}
 
 
-def _document_rules(item: str, *, extra: str = "") -> tuple[Rule, ...]:
-    again = f"Read it, then attest: {_ATTEST} --url URL{extra}`."
+def _document_rules(item: str) -> tuple[Rule, ...]:
+    again = f"Read it, then attest: {_ATTEST} --url URL`."
     return (
         Rule("attested", Depth.LIVE, Severity.ERROR, "somebody has attested to it", again, _attested(item)),
         Rule(
@@ -323,7 +323,7 @@ ITEMS = (
         needs=_WITH_DOCUMENTS | {"rollouts"},
         passes_from=Depth.LIVE,
         rules=(
-            *_document_rules(_ROLLBACK, extra=" --drill-at TIME --drill-reference URL"),
+            *_document_rules(_ROLLBACK),
             Rule(
                 "drill",
                 Depth.LIVE,

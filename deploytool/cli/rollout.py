@@ -10,7 +10,7 @@ import click
 from deploytool.cli.rolling.options import DURATION, REPORT, reaching, read, together
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from deploytool.planning.configuration import Planning
     from deploytool.rollout.plan import Ending, Plan
@@ -107,7 +107,7 @@ def run(*, config: str | None, image: str, reason: str, **given: Any) -> int:  #
 def plan(*, config: str | None, image: str, **given: Any) -> int:  # noqa: ANN401 - click hands on what its options hold
     """Show what a rollout would do, when, and why it may not start; changes nothing."""
     from deploytool.cli.rolling.planned import planned
-    from deploytool.cli.rolling.wiring import live_options, open_bench
+    from deploytool.cli.rolling.wiring import live_options, open_bench, require_checks
 
     settings, planning = read(config)
     wanted = _plan(planning, given)
@@ -119,7 +119,11 @@ def plan(*, config: str | None, image: str, **given: Any) -> int:  # noqa: ANN40
         is_degraded=given["degraded"],
         is_tried=not given["no_trial"],
     ) as bench:
-        text, code = planned(bench, bench.journal(image, ""), wanted, planning, output=given["output"])
+        looks: list[Callable[[], object]] = [] if given["degraded"] else [bench.ports.service.status]
+        if not given["no_check"]:
+            skip = given["skip"]
+            looks.append(lambda: require_checks(bench, options, ("infrastructure",), skip, settings, is_told=False))
+        text, code = planned(bench, bench.journal(image, ""), wanted, planning, output=given["output"], looks=looks)
     click.echo(text)
     return code
 
@@ -214,12 +218,12 @@ def _go_on(config: str | None, given: Mapping[str, Any], *, is_aborting: bool) -
 
 
 def _plan(planning: Planning, given: Mapping[str, Any]) -> Plan:
-    from deploytool.rollout.plan import Deadlines, DrainPolicy, Plan
+    from deploytool.rollout.plan import LEAST_RECONNECT_SECONDS, Deadlines, DrainPolicy, Plan
 
     deadlines = Deadlines(
         drain=given["drain_timeout"],
         ready=given["ready_timeout"],
-        reconnect=given["reconnect_timeout"],
+        reconnect=max(LEAST_RECONNECT_SECONDS, given["reconnect_timeout"]),
         settle=given["settle"],
         ttl=given["ttl"],
     )

@@ -80,7 +80,7 @@ class Plan:
     def explain(self, at: float) -> Explanation:
         """Say whether it may start at an instant."""
         found = self.calendar.explain(at, self.need)
-        if not self.override:
+        if not self.override or found.may_start:
             return found
         return Explanation(at, self.need.seconds or 1.0, 0.0, (f"overridden: {self.override}",), found.upcoming)
 

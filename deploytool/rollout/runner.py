@@ -123,6 +123,7 @@ class Runner:
         Raises:
             DeploytoolError: Somebody else does, or nothing can be seen; nothing was changed.
         """
+        self._show("note", "taking the lock; when it was left behind, it is waited for until it has expired")
         self._take(self._journal, is_resuming=True)
         return self._closed(lambda: self._go_on(is_aborting=is_aborting))
 
@@ -136,7 +137,7 @@ class Runner:
         try:
             ending = work()
         except (LeftError, LockLostError) as error:
-            commands = (f"deploytool rollout status {self._where}", f"deploytool rollout resume {self._where}")
+            commands = tuple(f"deploytool rollout {verb} {self._where}" for verb in ("status", "resume", "abort"))
             ending = Ending(self._journal.phase, error.exit_code, str(error), commands)
         finally:
             self._ports.client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -149,7 +150,10 @@ class Steps:
             raise OutsideWindowError(f"no window of the {need:.0f} min that it takes opens within ten years: {reasons}")
         if upcoming.span.start > until:
             wait = upcoming.span.start - explanation.at
-            raise OutsideWindowError(f"{reasons}; the next window opens in {wait / 60:.0f} min")
+            opens = dt.datetime.fromtimestamp(upcoming.span.start, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+            raise OutsideWindowError(
+                f"{reasons}; the next window opens in {wait / 60:.0f} min, at {opens}: --wait for it, or --now WHY"
+            )
         return upcoming.span.start
 
     def recheck(self, journal: Journal) -> tuple[Journal, str]:
@@ -347,6 +351,7 @@ class Steps:
         wanted = math.ceil(baseline * self._plan.share)
         deadline = max(LEAST_RECONNECT_SECONDS, self._plan.deadlines.reconnect)
         back = 0
+        back_at: float | None = None
         while True:
             self._require_steady(image)
             serving = self._try_status()
@@ -354,8 +359,12 @@ class Steps:
             back = back if serving is None else serving.clients
             data: dict[str, object] = {"back": back, "total": baseline, "is_seen": serving is not None}
             self._progress(journal.phase, f"{back} of {baseline} clients are back", data)
-            if back >= wanted and took >= self._plan.deadlines.settle and serving is not None:
-                return journal, f"{back} of {baseline} clients are back after {took:.1f} s"
+            if back < wanted:
+                back_at = None
+            elif back_at is None:
+                back_at = took
+            if back_at is not None and took >= self._plan.deadlines.settle and serving is not None:
+                return journal, f"{back} of {baseline} clients are back after {back_at:.1f} s"
             if took >= deadline:
                 raise PhaseError(f"{back} of {baseline} clients are back after {took:.0f} s, {wanted} are wanted")
             self._keeper.wait(self._plan.deadlines.poll)
@@ -429,7 +438,7 @@ class Steps:
 
     def diagnose(self, phase: Phase) -> None:
         """Show events and logs."""
-        for line in self._ports.workload.diagnose():
+        for line in self._ports.workload.diagnose() or ("no warning among the events, and nothing in the log",):
             self._show(phase, "note", line)
 
     def forget_restarts(self) -> None:

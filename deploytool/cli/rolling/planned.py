@@ -12,6 +12,7 @@ from deploytool.rollout.journal import Journal, JournalError
 from deploytool.rollout.phases import FORWARD
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from zoneinfo import ZoneInfo
 
     from deploytool.cli.rolling.wiring import Bench
@@ -39,11 +40,23 @@ def spell_opening(opening: Opening | None, zone: ZoneInfo | None) -> str:
     return f"{spell(opening.span.start, zone)} until {spell(opening.span.end, zone)}: {', '.join(opening.names)}"
 
 
-def planned(bench: Bench, journal: Journal, plan: Plan, planning: Planning, *, output: str) -> tuple[str, int]:
-    """Return the plan, and the exit code that a rollout would end with at once; 0 when it may start."""
+def planned(
+    bench: Bench,
+    journal: Journal,
+    plan: Plan,
+    planning: Planning,
+    *,
+    output: str,
+    looks: Sequence[Callable[[], object]] = (),
+) -> tuple[str, int]:
+    """Return the plan, and the exit code that a rollout would end with at once; 0 when it may start.
+
+    Args:
+        looks: What else is looked at; each raises what is wrong.
+    """
     at = bench.ports.clock.wall()
     explanation = plan.explain(at)
-    changes, problems, code = _tried(bench, journal)
+    changes, problems, code = _tried(bench, journal, looks)
     try:
         bench.lock.require_free()
     except DeploytoolError as error:
@@ -84,13 +97,23 @@ def planned(bench: Bench, journal: Journal, plan: Plan, planning: Planning, *, o
     return "\n".join(lines), code
 
 
-def _tried(bench: Bench, journal: Journal) -> tuple[list[str], list[str], int]:
+def _tried(bench: Bench, journal: Journal, looks: Sequence[Callable[[], object]]) -> tuple[list[str], list[str], int]:
     if journal.new == journal.old:
         return [], [f"{journal.workload} runs {journal.new} already"], RefusedError.exit_code
-    try:
-        return [*bench.ports.workload.preflight(journal.new).changes], [], 0
-    except DeploytoolError as error:
-        return [], [str(error)], error.exit_code
+    changes: list[str] = []
+    problems: list[str] = []
+    code = 0
+
+    def preflight() -> None:
+        changes.extend(bench.ports.workload.preflight(journal.new).changes)
+
+    for look in (preflight, *looks):
+        try:
+            look()
+        except DeploytoolError as error:
+            problems.append(str(error))
+            code = code or error.exit_code
+    return changes, problems, code
 
 
 def recorded(workload: str, holder: Holder | None, at: float, *, output: str) -> str:
@@ -139,9 +162,10 @@ def _journal_lines(journal: Journal) -> list[str]:
     override = f", outside of a window: {journal.override}" if journal.override else ""
     what = f"{journal.old} -> {journal.new or 'a drain alone'}{', a drill' if journal.drill else ''}"
     lines = [f"rollout {journal.rollout} by {journal.actor}: {what}{override}"]
-    for step in journal.steps:
+    for step, after in zip(journal.steps, (*journal.steps[1:], None), strict=True):
         took = "" if step.done_at is None else f"{step.done_at - step.begun_at:6.1f} s"
-        state = "begun" if step.done_at is None else "done "
+        # What another step follows is not under way any more.
+        state = "done " if step.done_at is not None else "begun" if after is None else "left "
         lines.append(f"  {spell(step.begun_at, None)}  {state} {step.phase.value:14} {took:>9}  {step.note}".rstrip())
     if journal.failure:
         lines.append(f"failure: {journal.failure}")

@@ -394,8 +394,13 @@ def require_checks(
     select: Sequence[str],
     skip: Sequence[str],
     settings: Any,  # noqa: ANN401 - Settings, which is imported when it is needed
+    *,
+    is_told: bool = True,
 ) -> int:
     """Judge the items whose failure must keep a rollout from beginning; returns how many were judged.
+
+    Args:
+        is_told: Whether it is shown how far this is.
 
     Raises:
         RefusedError: One of them failed.
@@ -405,11 +410,14 @@ def require_checks(
 
     items = catalog.select(select, (*skip, *settings.skip))
     needs = frozenset(name for item in items for name in item.needs)
-    seen = observe(
-        options, needs=needs, depth=Depth.LIVE, expectations=settings.expectations, progress=_CheckSteps(bench.ports)
-    )
+    progress = _CheckSteps(bench.ports) if is_told else None
+    seen = observe(options, needs=needs, depth=Depth.LIVE, expectations=settings.expectations, progress=progress)
     results = [*evaluation.results(seen, settings.expectations, items)]
     failed = [one.item.id for one in results if one.outcome is Outcome.FAIL]
     if failed:
-        raise RefusedError(f"these checks failed: {', '.join(failed)}. See deploytool check, or waive them there")
+        chosen = " ".join(f"--select {name}" for name in failed)
+        raise RefusedError(
+            f"these checks failed: {', '.join(failed)}. `deploytool check {chosen}` says why and what to do; "
+            f"--skip {failed[0]} rolls out all the same"
+        )
     return len(results)

